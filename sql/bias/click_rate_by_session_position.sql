@@ -1,0 +1,64 @@
+-- How does the click rate change with the order of the request in its app session (Figure 3b)?
+--
+-- The order runs over both channels where they share a session id; the published script numbers the
+-- channels apart. A late request exists only in long sessions, so the curve mixes the effect of
+-- order with who stays long. The interval takes impressions as independent.
+
+create or replace view bias.click_rate_by_session_position as
+with bins as (
+    select
+        channel,
+        case when app_session_n > 10 then 11 else app_session_n end as session_position_bin,
+        count(*) as n_requests,
+        sum(n_impressions) as n_impressions,
+        sum(n_clicks) as n_clicks
+    from core.requests
+    group by 1, 2
+),
+
+rates as (
+    select
+        channel,
+        session_position_bin,
+        n_impressions,
+        n_clicks,
+        n_requests,
+        cast(n_clicks as double) / nullif(n_impressions, 0) as click_rate,
+        cast(1.96 as double) * cast(1.96 as double) / nullif(n_impressions, 0) as z2_n
+    from bins
+)
+
+select
+    channel,
+    session_position_bin,
+    n_impressions,
+    n_clicks,
+    n_requests,
+    click_rate,
+    (
+        click_rate + z2_n / 2
+        - sqrt(z2_n * (click_rate * (1 - click_rate) + z2_n / 4))
+    ) / (1 + z2_n) as click_rate_low,
+    (
+        click_rate + z2_n / 2
+        + sqrt(z2_n * (click_rate * (1 - click_rate) + z2_n / 4))
+    ) / (1 + z2_n) as click_rate_high
+from rates
+order by channel, session_position_bin;
+
+comment on view bias.click_rate_by_session_position is
+    'One row per (channel, session_position_bin): click rate at a place in the app session.';
+comment on column bias.click_rate_by_session_position.channel is 'search or recommendation.';
+comment on column bias.click_rate_by_session_position.session_position_bin is
+    'Order of the request in its app session, 1 to 10; 11 stands for all later ones.';
+comment on column bias.click_rate_by_session_position.n_requests is 'Requests counted.';
+comment on column bias.click_rate_by_session_position.n_impressions is
+    'Impressions counted; repeats count again.';
+comment on column bias.click_rate_by_session_position.n_clicks is
+    'Clicked impressions counted; repeats count again.';
+comment on column bias.click_rate_by_session_position.click_rate is
+    'Clicks divided by impressions, pooled.';
+comment on column bias.click_rate_by_session_position.click_rate_low is
+    'Lower end of the 95 % Wilson interval of click_rate; impressions taken as independent.';
+comment on column bias.click_rate_by_session_position.click_rate_high is
+    'Upper end of the 95 % Wilson interval of click_rate; impressions taken as independent.';

@@ -1,0 +1,249 @@
+-- One search or one page fetch of the feed, with what it returned and where it stands in a session.
+--
+-- A request begins with its earliest impression, as in the paper. Some requests hold impressions
+-- hours apart (the same page looked at again) or, in search, days before the log day.
+-- A session ends when the next request of the user, in either channel, begins more than 30 minutes
+-- after this one began (the paper's Table 6); the published app session is kept beside it.
+-- Searches of the answer sample (dqa) are searches like the others for the order of events.
+-- Query source codes: 1 active search, 2 auto-completion, 3 search history, 4 suggestion on the
+-- result page, 5 suggestion inside a result, 6 filter, 7 hot list, 8 other.
+
+create or replace table core.requests as
+with published_requests as (
+    select
+        search_idx * 2 as request_id,
+        'search' as channel,
+        'search_train' as source_table,
+        'train' as split,
+        row_number,
+        search_idx as published_idx,
+        user_idx,
+        session_idx as app_session_idx,
+        query as query,
+        cast(null as varchar) as pseudo_query,
+        query_from_type as query_source,
+        false as has_answer,
+        recent_clicked_note_list as history_list
+    from raw.search_train
+    union all
+    select
+        search_idx * 2 as request_id,
+        'search' as channel,
+        'search_test' as source_table,
+        'test' as split,
+        row_number,
+        search_idx as published_idx,
+        user_idx,
+        session_idx as app_session_idx,
+        query as query,
+        cast(null as varchar) as pseudo_query,
+        query_from_type as query_source,
+        false as has_answer,
+        recent_clicked_note_list as history_list
+    from raw.search_test
+    union all
+    select
+        search_idx * 2 as request_id,
+        'search' as channel,
+        'dqa' as source_table,
+        'dqa' as split,
+        row_number,
+        search_idx as published_idx,
+        user_idx,
+        session_idx as app_session_idx,
+        query as query,
+        cast(null as varchar) as pseudo_query,
+        query_from_type as query_source,
+        dqa_output is not null as has_answer,
+        recent_clicked_note_list as history_list
+    from raw.dqa
+    union all
+    select
+        request_idx * 2 + 1 as request_id,
+        'recommendation' as channel,
+        'recommendation_train' as source_table,
+        'train' as split,
+        row_number,
+        request_idx as published_idx,
+        user_idx,
+        session_idx as app_session_idx,
+        cast(null as varchar) as query,
+        query as pseudo_query,
+        cast(null as integer) as query_source,
+        cast(null as boolean) as has_answer,
+        recent_clicked_note_list as history_list
+    from raw.recommendation_train
+    union all
+    select
+        request_idx * 2 + 1 as request_id,
+        'recommendation' as channel,
+        'recommendation_test' as source_table,
+        'test' as split,
+        row_number,
+        request_idx as published_idx,
+        user_idx,
+        session_idx as app_session_idx,
+        cast(null as varchar) as query,
+        query as pseudo_query,
+        cast(null as integer) as query_source,
+        cast(null as boolean) as has_answer,
+        recent_clicked_note_list as history_list
+    from raw.recommendation_test
+),
+
+outcomes as (
+    select
+        request_id,
+        min(exposed_at) as started_at,
+        count(*) as n_impressions,
+        count(*) filter (where is_clicked) as n_clicks,
+        max("position") as browsing_depth,
+        min("position") filter (where is_clicked) as first_click_position
+    from core.impressions
+    group by request_id
+),
+
+requests as (
+    select
+        r.request_id,
+        r.channel,
+        r.source_table,
+        r.split,
+        r.row_number,
+        r.published_idx,
+        r.user_idx,
+        r.app_session_idx,
+        o.started_at,
+        cast(floor(epoch(o.started_at)) as bigint) as started_s,
+        r.query,
+        r.pseudo_query,
+        r.query_source,
+        r.has_answer,
+        coalesce(o.n_impressions, 0) as n_impressions,
+        coalesce(o.n_clicks, 0) as n_clicks,
+        o.browsing_depth,
+        o.first_click_position,
+        r.history_list
+    from published_requests as r
+    left join outcomes as o on r.request_id = o.request_id
+),
+
+gaps as (
+    select
+        request_id,
+        user_idx,
+        started_at,
+        started_s - lag(started_s) over (
+            partition by user_idx
+            order by started_at, source_table, request_id
+        ) as gap_s
+    from requests
+    where started_at is not null
+),
+
+session_starts as (
+    select
+        g.request_id,
+        g.user_idx,
+        g.started_at,
+        r.source_table,
+        case when g.gap_s is null or g.gap_s > 1800 then g.request_id end as session_start
+    from gaps as g
+    inner join requests as r on g.request_id = r.request_id
+),
+
+numbered as (
+    select
+        request_id,
+        user_idx,
+        started_at,
+        source_table,
+        sum(case when session_start is not null then 1 else 0 end) over (
+            partition by user_idx
+            order by started_at, source_table, request_id
+            rows between unbounded preceding and current row
+        ) as user_session_n
+    from session_starts
+),
+
+sessions as (
+    select
+        request_id,
+        first_value(request_id) over (
+            partition by user_idx, user_session_n
+            order by started_at, source_table, request_id
+        ) as session_id,
+        row_number() over (
+            partition by user_idx, user_session_n
+            order by started_at, source_table, request_id
+        ) as session_n
+    from numbered
+)
+
+select
+    r.request_id,
+    r.channel,
+    r.source_table,
+    r.split,
+    r.row_number,
+    r.published_idx,
+    r.user_idx,
+    r.app_session_idx,
+    row_number() over (
+        partition by r.user_idx, r.app_session_idx
+        order by r.started_at nulls last, r.source_table, r.request_id
+    ) as app_session_n,
+    s.session_id,
+    s.session_n,
+    r.started_at,
+    r.query,
+    r.pseudo_query,
+    r.query_source,
+    r.n_impressions,
+    r.n_clicks,
+    r.browsing_depth,
+    r.first_click_position,
+    r.has_answer,
+    r.history_list
+from requests as r
+left join sessions as s on r.request_id = s.request_id
+order by r.source_table, r.row_number;
+
+comment on table core.requests is
+    'One row per (request_id): one search, or one page fetch of the feed.';
+comment on column core.requests.request_id is
+    'Request; joins core.requests; search_idx * 2, or request_idx * 2 + 1 in the feed.';
+comment on column core.requests.channel is 'search or recommendation.';
+comment on column core.requests.source_table is
+    'Published table the row comes from: search_train, search_test, dqa and so on.';
+comment on column core.requests.split is 'train or test as published; dqa for the answer sample.';
+comment on column core.requests.row_number is
+    'Zero-based row of the published table over all its files.';
+comment on column core.requests.published_idx is 'search_idx in search, request_idx in the feed.';
+comment on column core.requests.user_idx is 'User; joins core.users; a key, never a feature.';
+comment on column core.requests.app_session_idx is
+    'App session from opening to closing the app, as published.';
+comment on column core.requests.app_session_n is
+    'Order of the request in its app session over both channels, from 1.';
+comment on column core.requests.session_id is
+    '30-minute session over both channels: request_id of its first request.';
+comment on column core.requests.session_n is
+    'Order of the request in its 30-minute session, from 1.';
+comment on column core.requests.started_at is
+    'Earliest impression of the request, UTC; null when it has none.';
+comment on column core.requests.query is
+    'What the user searched for; null in the feed or when blank.';
+comment on column core.requests.pseudo_query is
+    'Feed only: titles of recently clicked notes joined; nobody typed it.';
+comment on column core.requests.query_source is
+    'Where the query came from, code 1 to 8; null in the feed or when not logged.';
+comment on column core.requests.n_impressions is 'Impressions counted; repeats count again.';
+comment on column core.requests.n_clicks is 'Clicked impressions counted; repeats count again.';
+comment on column core.requests.browsing_depth is
+    'Deepest position returned; null without impressions.';
+comment on column core.requests.first_click_position is
+    'Least clicked position; null without a click.';
+comment on column core.requests.has_answer is
+    'A direct answer was shown; null in the feed, which has none.';
+comment on column core.requests.history_list is
+    'Up to 20 notes clicked before the request, newest first, repeats allowed.';
