@@ -1,0 +1,163 @@
+"""Reads sql/: each file's name, kind, parents, grain and comments. Runs nothing.
+
+A file is plain DuckDB DDL: one ``create or replace view|table <schema>.<name> as <select>`` and the
+``comment on`` statements of the same object. Its path gives its name, its SELECT gives its parents
+(a name with a schema is another relation, a bare name is a CTE of the same file).
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+from sqlglot.tokens import TokenType
+
+from qilin_dagster.settings import SQL_ROOT
+
+SCHEMAS = ("raw", "core", "bias")
+GRAIN = re.compile(r"^One row per \(([^)]+)\): ")
+
+
+class CatalogError(Exception):
+    """A file under sql/ breaks a rule of the catalog; the message names the file."""
+
+
+@dataclass(frozen=True)
+class View:
+    """One file of sql/, read but not run."""
+
+    schema: str
+    name: str
+    path: Path
+    is_stored: bool
+    select: str
+    parents: tuple[str, ...]
+    comment: str
+    column_comments: dict[str, str]
+    code_version: str
+
+    @property
+    def qualified(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def grain(self) -> tuple[str, ...]:
+        """Columns that tell one row from another, from the first sentence of the comment."""
+        match = GRAIN.match(self.comment)
+        assert match, "load_catalog refuses a comment without a grain"
+        return tuple(column.strip() for column in match[1].split(","))
+
+    @property
+    def ddl(self) -> str:
+        """The definition any DuckDB can replay, without its comments."""
+        return f"create or replace view {self.qualified} as\n{self.select};"
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All views, parents first."""
+
+    views: tuple[View, ...]
+
+    def __getitem__(self, qualified: str) -> View:
+        for view in self.views:
+            if view.qualified == qualified:
+                return view
+        raise KeyError(qualified)
+
+    def __contains__(self, qualified: str) -> bool:
+        return any(view.qualified == qualified for view in self.views)
+
+    def descendants(self, qualified: str) -> set[str]:
+        """Names of all views that read this relation, directly or through others."""
+        found: set[str] = {qualified}
+        for view in self.views:
+            if found.intersection(view.parents):
+                found.add(view.qualified)
+        return found - {qualified}
+
+    def sources(self) -> set[str]:
+        """Parents that no file of sql/ defines: what the readers of published data must give."""
+        names = {view.qualified for view in self.views}
+        return {parent for view in self.views for parent in view.parents} - names
+
+
+def load_catalog(root: Path = SQL_ROOT) -> Catalog:
+    """Read every ``<root>/<schema>/<view>.sql`` of the schemas raw, core and bias.
+
+    Raises CatalogError naming the file that breaks a rule.
+    """
+    views = {
+        view.qualified: view
+        for schema in SCHEMAS
+        for view in (_read(path) for path in sorted((root / schema).glob("*.sql")))
+    }
+    try:
+        order = list(
+            TopologicalSorter({name: view.parents for name, view in views.items()}).static_order()
+        )
+    except CycleError as error:
+        raise CatalogError(f"views read each other in a circle: {error.args[1]}") from error
+    # Story order where parents leave a choice: all of raw, then core, then bias.
+    rank = {name: (SCHEMAS.index(views[name].schema), order.index(name)) for name in views}
+    return Catalog(tuple(views[name] for name in sorted(views, key=rank.__getitem__)))
+
+
+def _read(path: Path) -> View:
+    text = path.read_text(encoding="utf-8")
+    schema, name = path.parent.name, path.stem
+    where = f"sql/{schema}/{path.name}"
+    try:
+        statements = [s for s in sqlglot.parse(text, read="duckdb") if s is not None]
+    except SqlglotError as error:
+        raise CatalogError(f"{where}: {error}") from error
+    creates = [s for s in statements if isinstance(s, exp.Create)]
+    comments = [s for s in statements if isinstance(s, exp.Comment)]
+    if len(creates) != 1 or len(creates) + len(comments) != len(statements):
+        raise CatalogError(f"{where}: expected one create statement and comments, nothing else")
+    create = creates[0]
+    table = create.this
+    if (table.db, table.name) != (schema, name):
+        raise CatalogError(f"{where}: creates {table.db}.{table.name}, not {schema}.{name}")
+    if not create.args.get("replace") or create.kind not in ("VIEW", "TABLE"):
+        raise CatalogError(f"{where}: must say create or replace view (or table)")
+
+    comment = ""
+    column_comments: dict[str, str] = {}
+    for statement in comments:
+        target, sentence = statement.this, statement.expression.this
+        if statement.args["kind"] == "COLUMN":
+            if (target.args["db"].name, target.args["table"].name) != (schema, name):
+                raise CatalogError(f"{where}: comments on a column of another view: {target.sql()}")
+            column_comments[target.name] = sentence
+        elif (target.db, target.name, statement.args["kind"]) == (schema, name, create.kind):
+            comment = sentence
+        else:
+            raise CatalogError(f"{where}: comment on {statement.args['kind']} {target.sql()}")
+    if not GRAIN.match(comment):
+        raise CatalogError(f"{where}: its comment must begin 'One row per (a, b): ...'")
+
+    parents = {f"{t.db}.{t.name}" for t in create.expression.find_all(exp.Table) if t.db}
+    return View(
+        schema=schema,
+        name=name,
+        path=path,
+        is_stored=create.kind == "TABLE",
+        select=_select_text(text),
+        parents=tuple(sorted(parents)),
+        comment=comment,
+        column_comments=column_comments,
+        code_version=hashlib.sha256(text.encode()).hexdigest()[:12],
+    )
+
+
+def _select_text(text: str) -> str:
+    """The SELECT as written: sqlglot's own rendering is never what DuckDB runs."""
+    tokens = sqlglot.tokenize(text, read="duckdb")
+    start = next(token.end + 1 for token in tokens if token.token_type is TokenType.ALIAS)
+    end = next(token.start for token in tokens if token.token_type is TokenType.SEMICOLON)
+    return text[start:end].strip()

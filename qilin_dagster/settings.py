@@ -1,0 +1,62 @@
+"""The one place for paths, sizes, seed and device; read from QILIN_* variables, never at import."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from qilin_dagster.errors import InputError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SQL_ROOT = REPOSITORY / "sql"
+EXPECTATIONS_ROOT = REPOSITORY / "expectations"
+
+DEFAULT_LAKE = Path(".qilin/lake")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a build needs to know besides the data itself.
+
+    ``search_clock_offset`` is in hours ("auto" detects it); ``threads`` and ``memory_limit`` (a
+    DuckDB size such as ``4GB``) bound each DuckDB connection; None leaves DuckDB's own choice of
+    threads and 60 % of the machine's memory. ``device`` is a torch device or "auto".
+    """
+
+    data: Path | None
+    lake: Path
+    seed: int = 7
+    threads: int | None = None
+    memory_limit: str | None = None
+    search_clock_offset: str = "auto"
+    device: str = "auto"
+
+    @classmethod
+    def from_environment(cls) -> "Settings":
+        """Settings from the environment; raises InputError for a value that cannot be used."""
+        data = os.environ.get("QILIN_DATA")
+        return cls(
+            data=Path(data).expanduser().absolute() if data else None,
+            lake=Path(os.environ.get("QILIN_LAKE") or DEFAULT_LAKE).expanduser().absolute(),
+            seed=_whole_number("QILIN_SEED", 7),
+            threads=_whole_number("QILIN_THREADS", 0) or None,
+            memory_limit=os.environ.get("QILIN_MEMORY_LIMIT") or None,
+            search_clock_offset=os.environ.get("QILIN_SEARCH_CLOCK_OFFSET") or "auto",
+            device=os.environ.get("QILIN_DEVICE") or "auto",
+        )
+
+    def data_folder(self) -> Path:
+        """The data folder; raises InputError when none was named."""
+        if self.data is None:
+            raise InputError(
+                "no data folder: name the published Parquet with --data DIR or QILIN_DATA"
+            )
+        return self.data
+
+
+def _whole_number(name: str, default: int) -> int:
+    text = os.environ.get(name)
+    if not text:
+        return default
+    if not text.isdigit():
+        raise InputError(f"{name}={text!r} is not a whole number")
+    return int(text)
