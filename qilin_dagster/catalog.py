@@ -130,11 +130,11 @@ def _read(path: Path) -> View:
     column_comments: dict[str, str] = {}
     for statement in comments:
         target, sentence = statement.this, statement.expression.this
-        if statement.args["kind"] == "COLUMN":
+        if statement.args["kind"].upper() == "COLUMN":
             if (target.args["db"].name, target.args["table"].name) != (schema, name):
                 raise CatalogError(f"{where}: comments on a column of another view: {target.sql()}")
             column_comments[target.name] = sentence
-        elif (target.db, target.name, statement.args["kind"]) == (schema, name, create.kind):
+        elif (target.db, target.name, statement.args["kind"].upper()) == (schema, name, create.kind):
             comment = sentence
         else:
             raise CatalogError(f"{where}: comment on {statement.args['kind']} {target.sql()}")

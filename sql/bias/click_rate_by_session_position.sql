@@ -10,8 +10,8 @@ with bins as (
         channel,
         case when app_session_n > 10 then 11 else app_session_n end as session_position_bin,
         count(*) as n_requests,
-        sum(n_impressions) as n_impressions,
-        sum(n_clicks) as n_clicks
+        cast(sum(n_impressions) as bigint) as n_impressions,
+        cast(sum(n_clicks) as bigint) as n_clicks
     from core.requests
     group by 1, 2
 ),

@@ -8,8 +8,8 @@ with pairs as (
     select
         transition,
         count(*) as n_transitions,
-        sum(n_impressions) as n_impressions,
-        sum(n_clicks) as n_clicks,
+        cast(sum(n_impressions) as bigint) as n_impressions,
+        cast(sum(n_clicks) as bigint) as n_clicks,
         avg(n_clicks) as clicks_per_request
     from core.transitions
     group by transition

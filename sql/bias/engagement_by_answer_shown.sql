@@ -20,8 +20,8 @@ with engagement as (
 select
     r.has_answer,
     count(*) as n_requests,
-    sum(r.n_impressions) as n_impressions,
-    sum(r.n_clicks) as n_clicks,
+    cast(sum(r.n_impressions) as bigint) as n_impressions,
+    cast(sum(r.n_clicks) as bigint) as n_clicks,
     avg(r.browsing_depth) as browsing_depth_mean,
     avg(r.first_click_position) as first_click_position_mean,
     avg(r.n_clicks) as clicks_per_request,

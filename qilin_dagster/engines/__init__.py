@@ -1,0 +1,1 @@
+"""Engines that run the SELECTs of the catalog over the lake."""

@@ -1,0 +1,242 @@
+"""Runs the catalog over the lake with DuckDB: private in-memory connections, no shared file.
+
+Each connection defines every relation anew: stored tables from their manifests, published tables
+from the files their manifests name, views from sql/. That costs tens of milliseconds and leaves
+nothing to lock. Which relation means what is in sql/; what a manifest is, in lake.py.
+"""
+
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from qilin_dagster.catalog import Catalog, View, load_catalog
+from qilin_dagster.lake import Lake, LakeError, Manifest, Written, version_of
+from qilin_dagster.settings import Settings
+from qilin_dagster.sources.layout import TABLES
+
+CATALOG_FILE = "catalog.duckdb"
+# Rows of a row group: small enough that a query with a filter skips most of a big table.
+ROW_GROUP_ROWS = 122_880
+
+
+@dataclass(frozen=True)
+class Built:
+    """What building one view came to; ``was_current`` means nothing had to be done."""
+
+    n_rows: int
+    columns: tuple[tuple[str, str], ...]
+    version: str
+    was_current: bool
+    n_bytes: int | None
+
+
+class MissingRelationError(LakeError):
+    """A view reads something the lake does not hold yet."""
+
+
+class DuckDBEngine:
+    """The lake and the catalog through DuckDB."""
+
+    def __init__(self, lake: Lake, settings: Settings, catalog: Catalog | None = None):
+        self.lake = lake
+        self.settings = settings
+        self.catalog = catalog if catalog is not None else load_catalog()
+
+    def open(self) -> duckdb.DuckDBPyConnection:
+        """An empty in-memory connection within the settings' limits, in UTC."""
+        connection = duckdb.connect()
+        settings = {
+            "memory_limit": self.settings.memory_limit or f"{_machine_gigabytes() * 0.6:.1f}GB",
+            # Not in the current folder, which is where DuckDB would put it.
+            "temp_directory": str(self.lake.root / ".spill" / f"{os.getpid()}"),
+            "TimeZone": "UTC",
+        }
+        for name, value in settings.items():
+            connection.execute(f"set {name} = {_literal(value)}")
+        if self.settings.threads:
+            connection.execute(f"set threads = {self.settings.threads}")
+        # DuckDB prints a bar into pipes too, which would break machine-readable output.
+        connection.execute("set enable_progress_bar = false")
+        return connection
+
+    def connect(self, *, comments: bool = False) -> duckdb.DuckDBPyConnection:
+        """A connection with all relations the lake can serve now.
+
+        A view whose parents are not built yet is left out; asking for it then fails by name.
+        ``comments`` also replays the comments (some 10 ms a hundred columns).
+        """
+        connection = self.open()
+        try:
+            self.define_all(connection, comments=comments)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def define_all(self, connection: duckdb.DuckDBPyConnection, *, comments: bool) -> set[str]:
+        """Define every relation the lake can serve; returns their names."""
+        present: set[str] = set()
+        for table in self.lake.tables():
+            manifest = self.lake.manifest(table)
+            if manifest is not None and self.lake.files(manifest):
+                self.define_stored(connection, manifest)
+                present.add(table)
+        for view in self.catalog.views:
+            if not view.is_stored and present.issuperset(view.parents):
+                self.define_view(connection, view)
+                present.add(view.qualified)
+        if comments:
+            for view in self.catalog.views:
+                if view.qualified in present:
+                    _comment(connection, view)
+        return present
+
+    def define_stored(self, connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> None:
+        """Define a stored or published table from its manifest."""
+        schema, _, name = manifest.table.partition(".")
+        files = self.lake.files(manifest)
+        if schema == "published" and name in TABLES:
+            select = _published_select(name, files, manifest)
+        else:
+            select = f"select * from read_parquet({_literal_list(files)})"
+        connection.execute(f"create schema if not exists {schema}")
+        connection.execute(f"create or replace view {manifest.table} as {select}")
+
+    def define_view(self, connection: duckdb.DuckDBPyConnection, view: View) -> None:
+        """Define a view of the catalog; a stale stored parent gives a LakeError that says so."""
+        connection.execute(f"create schema if not exists {view.schema}")
+        try:
+            connection.execute(view.ddl)
+        except duckdb.Error as error:
+            raise LakeError(
+                f"{view.qualified} does not fit the tables in the lake {self.lake.root} "
+                f"(built by another version? run qilin build): {error}"
+            ) from error
+
+    def version(self, relation: str) -> str:
+        """Version of a relation: its snapshot when stored, else of its code and its parents."""
+        if relation in self.catalog and not self.catalog[relation].is_stored:
+            view = self.catalog[relation]
+            return version_of({p: self.version(p) for p in view.parents}, view.code_version)
+        manifest = self.lake.manifest(relation)
+        if manifest is None:
+            raise MissingRelationError(
+                f"{relation} is not in the lake {self.lake.root}; build it first"
+            )
+        return manifest.snapshot_id
+
+    def inputs(self, parents: tuple[str, ...]) -> dict[str, str]:
+        """Versions of these relations, as a manifest records them."""
+        return {parent: self.version(parent) for parent in parents}
+
+    def build(self, connection: duckdb.DuckDBPyConnection, view: View) -> Built:
+        """Bring one view up to date and define it on the connection, whose parents are defined.
+
+        A stored table is written as a snapshot unless the present one was made by the same code
+        from the same inputs; a view is defined and described.
+        """
+        inputs = self.inputs(view.parents)
+        if not view.is_stored:
+            self.define_view(connection, view)
+            _comment(connection, view)
+            described = connection.execute(f"describe {view.qualified}").fetchall()
+            counted = connection.execute(f"select count(*) from {view.qualified}").fetchall()
+            return Built(
+                n_rows=counted[0][0],
+                columns=tuple((name, type_) for name, type_, *_ in described),
+                version=version_of(inputs, view.code_version),
+                was_current=False,
+                n_bytes=None,
+            )
+        was_current = self.lake.is_current(view.qualified, inputs, view.code_version)
+        manifest = self.lake.publish(
+            view.qualified,
+            inputs=inputs,
+            code_version=view.code_version,
+            write=lambda folder: write_select(connection, view.select, folder),
+        )
+        self.define_stored(connection, manifest)
+        _comment(connection, view)
+        return Built(
+            n_rows=manifest.n_rows,
+            columns=manifest.columns,
+            version=manifest.snapshot_id,
+            was_current=was_current,
+            n_bytes=sum(file.n_bytes for file in manifest.files),
+        )
+
+    def export_catalog(self) -> Path:
+        """Write <lake>/catalog.duckdb: views and comments for other DuckDB tools, no data."""
+        target = self.lake.root / CATALOG_FILE
+        aside = self.lake.root / f".{CATALOG_FILE}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+        try:
+            connection = duckdb.connect(str(aside))
+            try:
+                self.define_all(connection, comments=True)
+            finally:
+                connection.close()
+            os.replace(aside, target)
+        finally:
+            aside.unlink(missing_ok=True)
+        return target
+
+
+def write_select(connection: duckdb.DuckDBPyConnection, select: str, folder: Path) -> Written:
+    """Write a SELECT's rows into the folder as one zstd Parquet file."""
+    path = folder / "part-0.parquet"
+    copied = connection.execute(
+        f"copy ({select}) to {_literal(path)} "
+        f"(format parquet, compression zstd, row_group_size {ROW_GROUP_ROWS})"
+    ).fetchall()
+    described = connection.execute(
+        f"describe select * from read_parquet({_literal(path)})"
+    ).fetchall()
+    return Written(
+        n_rows=copied[0][0], columns=tuple((name, type_) for name, type_, *_ in described)
+    )
+
+
+def _published_select(name: str, files: list[Path], manifest: Manifest) -> str:
+    """The published table under the contract's types, with the row's place over all files."""
+    present = {column for column, _ in manifest.columns}
+    offsets, total = [], 0
+    for n_rows in manifest.facts["shard_rows"]:
+        offsets.append(str(total))
+        total += n_rows
+    columns = ", ".join(
+        f"null::{column.type} as {column.name}"
+        if column.name not in present
+        else f"{column.name}::{column.type} as {column.name}"
+        if column.type
+        else column.name
+        for column in TABLES[name]
+    )
+    return (
+        f"select [{', '.join(offsets)}][file_index::bigint + 1] + file_row_number::bigint as row_number, "
+        f"{columns} "
+        f"from read_parquet({_literal_list(files)})"
+    )
+
+
+def _comment(connection: duckdb.DuckDBPyConnection, view: View) -> None:
+    statements = [f"comment on view {view.qualified} is {_literal(view.comment)}"]
+    statements += [
+        f'comment on column {view.qualified}."{column}" is {_literal(sentence)}'
+        for column, sentence in view.column_comments.items()
+    ]
+    connection.execute(";".join(statements))
+
+
+def _literal(value: object) -> str:
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def _literal_list(values: list[Path]) -> str:
+    return "[" + ", ".join(_literal(value) for value in values) + "]"
+
+
+def _machine_gigabytes() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
