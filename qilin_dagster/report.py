@@ -1,0 +1,1436 @@
+"""The report a person reads: lake tables in, one self-contained HTML page and its Markdown out.
+
+Nothing is computed here that a table of the lake should hold; this file chooses words, order and
+plots. It knows DuckDB and templates, not Dagster. The page is a list of sections, each a list of
+blocks; both templates walk that list, so the two files cannot tell different stories.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+# Rows of the published release (arXiv 2503.00501), to say how much of it a lake holds.
+PUBLISHED_REQUESTS = {
+    "search_train": 44_024,
+    "search_test": 6_192,
+    "dqa": 6_972,
+    "recommendation_train": 83_437,
+    "recommendation_test": 11_115,
+}
+TEST_TABLE = {"search": "search_test", "recommendation": "recommendation_test"}
+
+# Table 10 of the paper: MRR@10, MRR@100, MAP@10, MAP@100.
+PAPER_METRICS = ("mrr@10", "mrr@100", "map@10", "map@100")
+PAPER_TABLE_10 = {
+    "search": {
+        "BM25, as printed": (0.3388, 0.3467, 0.2399, 0.3139),
+        "BERT bi-encoder": (0.5320, 0.5359, 0.3855, 0.4536),
+        "BERT cross-encoder": (0.5336, 0.5386, 0.3848, 0.4533),
+        "DCN-V2": (0.5600, 0.5653, 0.4014, 0.4683),
+        "VLM": (0.5523, 0.5563, 0.3937, 0.4601),
+    },
+    "recommendation": {
+        "BM25, as printed": (0.5379, 0.5418, 0.3933, 0.4634),
+        "BERT bi-encoder": (0.6067, 0.6087, 0.4548, 0.5183),
+        "BERT cross-encoder": (0.6346, 0.6362, 0.4786, 0.5394),
+        "DCN-V2": (0.6307, 0.6321, 0.4651, 0.5278),
+        "VLM": (0.6394, 0.6409, 0.4890, 0.5477),
+    },
+}
+
+HEADLINE_METRIC = "mrr@10"
+METRIC_ORDER = (
+    *("mrr@10", "map@10", "ndcg@10", "recall@10", "precision@10"),
+    *("mrr@100", "map@100", "ndcg@100", "recall@100", "precision@100"),
+    *("auc", "gauc", "log_loss"),
+)
+MODE_TITLES = {
+    "full": "full: every test request, ties counted in expectation",
+    "official": "official: the first 1,000 test rows, ties broken by the given order",
+}
+RUN_LABELS = {
+    "random": "Random order",
+    "display_order": "Display order",
+    "reverse_display_order": "Reverse display order",
+    "popularity": "Popularity in train",
+    "id_block_rule": "Id-block rule (leak)",
+    "oracle": "Oracle",
+    "bm25": "BM25",
+    "dcn_v2": "DCN-V2",
+}
+MEASURE_LABELS = {
+    "n_requests": "Requests",
+    "browsing_depth_mean": "Browsing depth, mean",
+    "first_click_position_mean": "First clicked position, mean",
+    "clicks_per_request": "Clicks per request",
+    "click_rate": "Click rate",
+    "like_rate": "Like rate, of clicks",
+    "collect_rate": "Collect rate, of clicks",
+    "share_rate": "Share rate, of clicks",
+    "comment_rate": "Comment rate, of clicks",
+    "n_transitions": "Transitions",
+    "transition_share": "Share of transitions",
+}
+CHANNELS = ("search", "recommendation")
+CHANNEL_LABELS = {"search": "Search", "recommendation": "Recommendation"}
+TRANSITION_LABELS = {
+    "S->S": "Search, then search",
+    "R->S": "Recommendation, then search",
+    "R->R": "Recommendation, then recommendation",
+    "S->R": "Search, then recommendation",
+}
+
+# The page sets these as CSS variables for light and dark; a PNG has no style sheet and is light.
+LIGHT = {
+    "search": "#1d6a8a",
+    "recommendation": "#c2502f",
+    "ink": "#1c1f23",
+    "muted": "#646b73",
+    "line": "#dcdfe3",
+    "paper": "#ffffff",
+}
+DARK = {
+    "search": "#62b8d8",
+    "recommendation": "#f2916f",
+    "ink": "#e6e7e9",
+    "muted": "#9aa1a9",
+    "line": "#343a41",
+    "paper": "#15181b",
+}
+FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
+NOTHING = "–"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where the rows came from; everything a page must say about itself."""
+
+    data_name: str
+    is_twin: bool
+    data_fingerprint: str
+    code_version: str
+    created_at: datetime
+    versions: dict[str, str]
+    models_not_trained: dict[str, str]  # asset key -> a sentence that says why
+    clock_evidence: list[str]
+    data_path_note: str
+
+
+def write_report(connection: duckdb.DuckDBPyConnection, out: Path, provenance: Provenance) -> None:
+    """Write report.html and report.md into the existing folder `out`."""
+    numbers = read_numbers(connection)
+    page = {
+        "provenance": provenance,
+        "title": page_title(provenance),
+        "summary": summary(numbers, provenance),
+        "facts": facts(numbers),
+        "sections": sections(numbers, provenance),
+        "light": LIGHT,
+        "dark": DARK,
+        "font": FONT,
+    }
+    html = _html_environment().get_template("report.html.j2")
+    markdown = _markdown_environment().get_template("report.md.j2")
+    rendered = html.render(page, javascript=_charts_javascript())
+    (out / "report.html").write_text(rendered, encoding="utf-8")
+    (out / "report.md").write_text(markdown.render(page), encoding="utf-8")
+
+
+def figures(connection: duckdb.DuckDBPyConnection) -> dict[str, bytes]:
+    """PNG of each bias plot that has rows, by the name of its view."""
+    import vl_convert
+
+    numbers = read_numbers(connection)
+    charts = {
+        "click_rate_by_position": position_chart(numbers["bias.click_rate_by_position"]),
+        "click_rate_by_session_position": session_position_chart(
+            numbers["bias.click_rate_by_session_position"]
+        ),
+    }
+    return {
+        name: vl_convert.vegalite_to_png(printed_spec(spec), scale=2)
+        for name, spec in charts.items()
+        if spec is not None
+    }
+
+
+# ---------------------------------------------------------------------------------------------
+# Reading: every relation once; a missing one becomes a sentence, not an error.
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Rows of one relation of the lake, or the reason why there are none."""
+
+    name: str
+    rows: tuple[Row, ...] = ()
+    why_empty: str = ""
+
+
+Numbers = dict[str, Relation]
+
+QUERIES = {
+    "core.requests": """
+        select channel, source_table, count(*) as n_requests
+        from core.requests group by all
+    """,
+    "core.impressions": "select count(*) as n_impressions from core.impressions",
+    "bias.engagement_by_channel": "from bias.engagement_by_channel",
+    "bias.engagement_by_answer_shown": "from bias.engagement_by_answer_shown",
+    "bias.click_rate_by_transition": "from bias.click_rate_by_transition",
+    "bias.click_rate_by_position": "from bias.click_rate_by_position",
+    "bias.click_rate_by_session_position": "from bias.click_rate_by_session_position",
+    "bias.paper_values": "from bias.paper_values",
+    "evaluation.leaderboard": "from evaluation.leaderboard",
+    "evaluation.checks": "from evaluation.checks",
+}
+
+
+def read_numbers(connection: duckdb.DuckDBPyConnection) -> Numbers:
+    return {name: _read(connection, name, query) for name, query in QUERIES.items()}
+
+
+def _read(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> Relation:
+    schema, table = name.split(".")
+    # Asked first, because DuckDB takes an unknown name for a Python variable and runs that instead.
+    is_known = connection.execute(
+        "select count(*) > 0 from information_schema.tables "
+        "where table_schema = ? and table_name = ?",
+        [schema, table],
+    ).fetchone()
+    if is_known is None or not is_known[0]:
+        return Relation(name, why_empty=f"The table {name} has not been built.")
+    try:
+        cursor = connection.execute(query)
+    except (duckdb.BinderException, duckdb.CatalogException) as error:
+        # A column lacks, or the parent of a view is gone.
+        reason = str(error).splitlines()[0]
+        return Relation(name, why_empty=f"The table {name} cannot be read: {reason}")
+    columns = [column[0] for column in cursor.description or []]
+    rows = tuple(dict(zip(columns, row, strict=True)) for row in cursor.fetchall())
+    return Relation(name, rows, "" if rows else f"The table {name} holds no rows.")
+
+
+# ---------------------------------------------------------------------------------------------
+# Blocks: what a section is made of. Both templates know exactly these.
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; tone 'missing' says that numbers are absent, 'note' is an aside."""
+
+    text: str
+    tone: str = ""
+    kind: str = field(default="text", init=False)
+
+
+@dataclass(frozen=True)
+class Heading:
+    text: str
+    id: str
+    kind: str = field(default="heading", init=False)
+
+
+@dataclass(frozen=True)
+class Bullets:
+    items: tuple[str, ...]
+    kind: str = field(default="bullets", init=False)
+
+
+@dataclass(frozen=True)
+class Column:
+    title: str
+    is_number: bool = True
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One table cell: the value, a small second line, and a bar of that share of its width."""
+
+    text: str
+    detail: str = ""
+    bar: float | None = None
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    id: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    folded: str = ""  # the summary line under which the table is folded away, if any
+    kind: str = field(default="table", init=False)
+
+    @property
+    def column_groups(self) -> list[tuple[str, int]]:
+        """(title, width) of the upper head line; empty when no column is in a group."""
+        groups: list[tuple[str, int]] = []
+        for column in self.columns:
+            if groups and column.group and groups[-1][0] == column.group:
+                groups[-1] = (column.group, groups[-1][1] + 1)
+            else:
+                groups.append((column.group, 1))
+        return groups if any(name for name, _ in groups) else []
+
+
+@dataclass(frozen=True)
+class Chart:
+    id: str
+    caption: str
+    description: str  # for those who do not see it
+    spec: dict[str, Any]
+    metrics: tuple[str, ...] = ()  # offered in a menu that sets the chart's parameter `metric`
+    kind: str = field(default="chart", init=False)
+
+
+Block = Text | Heading | Bullets | Table | Chart
+
+
+@dataclass(frozen=True)
+class Section:
+    id: str
+    title: str
+    blocks: tuple[Block, ...]
+
+
+# ---------------------------------------------------------------------------------------------
+# Numbers as text
+
+
+def _is_number(value: Any) -> bool:
+    return value is not None and not math.isnan(float(value))
+
+
+def count(value: Any) -> str:
+    return f"{int(value):,}" if _is_number(value) else NOTHING
+
+
+def number(value: Any, digits: int = 2) -> str:
+    return f"{float(value):,.{digits}f}".replace("-", "−") if _is_number(value) else NOTHING
+
+
+def percent(value: Any, digits: int = 1) -> str:
+    return f"{number(100 * float(value), digits)}%" if _is_number(value) else NOTHING
+
+
+def signed(text: str) -> str:
+    return text if text.startswith(("−", NOTHING)) or not text.strip("0.%") else f"+{text}"
+
+
+def measured(measure: str, value: Any) -> str:
+    """A measure in its own unit: counts whole, shares in percent, means with two digits."""
+    if measure.startswith("n_"):
+        return count(value)
+    if measure.endswith(("_rate", "_share")):
+        return percent(value, 2)
+    return number(value)
+
+
+def difference_text(measure: str, value: Any) -> str:
+    if measure.startswith("n_"):
+        return signed(number(value, 0))
+    if measure.endswith(("_rate", "_share")):
+        return signed(f"{number(100 * float(value))} pp") if _is_number(value) else NOTHING
+    return signed(number(value))
+
+
+def interval(low: Any, high: Any, as_percent: bool = False, digits: int = 3) -> str:
+    if not (_is_number(low) and _is_number(high)):
+        return ""
+    if as_percent:
+        return f"{number(100 * float(low), 1)} to {percent(high)}"
+    return f"{number(low, digits)} to {number(high, digits)}"
+
+
+def _cells(texts: Iterable[str]) -> tuple[Cell, ...]:
+    return tuple(Cell(text) for text in texts)
+
+
+def channel_label(channel: str) -> str:
+    return CHANNEL_LABELS.get(channel, channel)
+
+
+def run_label(run: str) -> str:
+    return RUN_LABELS.get(run, run)
+
+
+# ---------------------------------------------------------------------------------------------
+# The top of the page
+
+
+def page_title(provenance: Provenance) -> str:
+    if provenance.is_twin:
+        return f"{provenance.data_name}: a synthetic twin of the Qilin log"
+    return f"{provenance.data_name}: the Qilin log, read"
+
+
+def facts(numbers: Numbers) -> list[tuple[str, str]]:
+    """A few large numbers, each with what it counts."""
+    found = []
+    requests = numbers["core.requests"].rows
+    if requests:
+        found.append((count(sum(row["n_requests"] for row in requests)), "requests"))
+    impressions = numbers["core.impressions"].rows
+    if impressions and impressions[0]["n_impressions"]:
+        found.append((count(impressions[0]["n_impressions"]), "impressions"))
+    by_channel = {row["channel"]: row for row in numbers["bias.engagement_by_channel"].rows}
+    for channel in CHANNELS:
+        if channel in by_channel and _is_number(by_channel[channel]["click_rate"]):
+            text = percent(by_channel[channel]["click_rate"])
+            found.append((text, f"click rate, {channel_label(channel).lower()}"))
+    return found
+
+
+def summary(numbers: Numbers, provenance: Provenance) -> str:
+    """What a reader should take away, made of the numbers and no stronger than their intervals."""
+    sentences = []
+    if provenance.is_twin:
+        sentences.append("These rows are synthetic; the numbers show that the pipeline runs.")
+    requests = numbers["core.requests"].rows
+    if requests:
+        total = sum(row["n_requests"] for row in requests)
+        per_channel = ", ".join(
+            f"{count(n)} {channel}"
+            for channel in CHANNELS
+            if (n := sum(r["n_requests"] for r in requests if r["channel"] == channel))
+        )
+        sentences.append(f"The log read here holds {count(total)} requests ({per_channel}).")
+    else:
+        sentences.append("No requests have been read.")
+    for channel in CHANNELS:
+        sentences.extend(_position_sentence(numbers, channel))
+    for task in CHANNELS:
+        sentences.extend(_leaderboard_sentences(numbers, task))
+    failed = [row for row in numbers["evaluation.checks"].rows if row["passed"] is False]
+    if numbers["evaluation.checks"].rows:
+        n_checks = len(numbers["evaluation.checks"].rows)
+        sentences.append(
+            f"{_plural(len(failed), 'data check')} of {n_checks} failed; see the end of the page."
+            if failed
+            else f"All {n_checks} data checks passed."
+        )
+    return " ".join(sentences)
+
+
+def _plural(n: int, noun: str) -> str:
+    return f"{count(n)} {noun}{'' if n == 1 else 's'}"
+
+
+def _position_sentence(numbers: Numbers, channel: str) -> list[str]:
+    bins = sorted(
+        (
+            row
+            for row in numbers["bias.click_rate_by_position"].rows
+            if row["channel"] == channel
+            and 1 <= row["position_bin"] <= 10
+            and _is_number(row["click_rate"])
+        ),
+        key=lambda row: row["position_bin"],
+    )
+    if len(bins) < 2:
+        return []
+    first, last = bins[0], bins[-1]
+    low_first, high_first = first["click_rate_low"], first["click_rate_high"]
+    low_last, high_last = last["click_rate_low"], last["click_rate_high"]
+    if low_first > high_last:
+        verb, hedge = "falls", ""
+    elif high_first < low_last:
+        verb, hedge = "rises", ""
+    else:
+        verb, hedge = "goes", "; the intervals overlap, so these rows do not show a fall"
+    return [
+        (
+            f"In {channel} the click rate {verb} from {percent(first['click_rate'])} "
+            f"({interval(low_first, high_first, as_percent=True)}) at position "
+            f"{first['position_bin']} to {percent(last['click_rate'])} "
+            f"({interval(low_last, high_last, as_percent=True)}) at position "
+            f"{last['position_bin']}{hedge}."
+        )
+    ]
+
+
+def _leaderboard_sentences(numbers: Numbers, task: str) -> list[str]:
+    rows = [
+        row
+        for row in numbers["evaluation.leaderboard"].rows
+        if row["task"] == task
+        and row["mode"] == "full"
+        and row["metric"] == HEADLINE_METRIC
+        and _is_number(row["value"])
+    ]
+    anchors = {row["run"]: row for row in rows if row["kind"] == "anchor"}
+    models = sorted(
+        (row for row in rows if row["kind"] == "model"), key=lambda row: -float(row["value"])
+    )
+    if "random" not in anchors or "display_order" not in anchors:
+        return []
+    random, shown = anchors["random"], anchors["display_order"]
+    sentence = (
+        f"On {task} test requests the order in which the app showed the notes reaches MRR@10 "
+        f"{_with_interval(shown)}, a random order {_with_interval(random)}"
+    )
+    if not models:
+        return [f"{sentence}; no model was trained."]
+    best = models[0]
+    return [
+        (
+            f"{sentence}; the best model, {run_label(best['run'])}, reaches {_with_interval(best)}, "
+            f"{_compared(best, random, 'random')} and {_compared(best, shown, 'the shown order')}."
+        )
+    ]
+
+
+def _with_interval(row: Row) -> str:
+    limits = interval(row["low"], row["high"])
+    return f"{number(row['value'], 3)} ({limits})" if limits else number(row["value"], 3)
+
+
+def _compared(row: Row, anchor: Row, name: str) -> str:
+    """How a model stands to an anchor, as far as two separate intervals can say."""
+    if not all(_is_number(value) for value in (row["low"], row["high"], anchor["low"])):
+        return f"{'above' if row['value'] > anchor['value'] else 'not above'} {name}"
+    if row["low"] > anchor["high"]:
+        return f"clearly above {name}"
+    if row["high"] < anchor["low"]:
+        return f"clearly below {name}"
+    return f"not distinguishable from {name} by these intervals"
+
+
+# ---------------------------------------------------------------------------------------------
+# The sections, in story order
+
+
+def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
+    return [
+        rows_read(numbers),
+        paper_beside_ours(numbers, provenance),
+        positions(numbers),
+        session_positions(numbers),
+        answers(numbers),
+        transitions(numbers),
+        *(leaderboard(numbers, provenance, task) for task in CHANNELS),
+        checks(numbers),
+        provenance_section(provenance),
+    ]
+
+
+def _missing(relation: Relation) -> Text:
+    return Text(f"Nothing to show here yet. {relation.why_empty}", tone="missing")
+
+
+def rows_read(numbers: Numbers) -> Section:
+    relation = numbers["core.requests"]
+    blocks: list[Block] = []
+    if not relation.rows:
+        blocks.append(_missing(relation))
+    else:
+        by_table = {row["source_table"]: row for row in relation.rows}
+        names = [name for name in PUBLISHED_REQUESTS if name in by_table]
+        names += sorted(str(name) for name in by_table if name not in PUBLISHED_REQUESTS)
+        body: list[tuple[Cell, ...]] = []
+        for name in names:
+            n, published = by_table[name]["n_requests"], PUBLISHED_REQUESTS.get(name)
+            body.append(
+                (
+                    Cell(name),
+                    Cell(channel_label(by_table[name]["channel"])),
+                    Cell(count(n)),
+                    Cell(count(published)),
+                    Cell(percent(n / published) if published else NOTHING),
+                )
+            )
+        n_here = sum(row["n_requests"] for row in relation.rows)
+        n_published = sum(PUBLISHED_REQUESTS.values())
+        totals = (
+            "All tables",
+            "",
+            count(n_here),
+            count(n_published),
+            percent(n_here / n_published),
+        )
+        body.append(tuple(Cell(text, tone="total") for text in totals))
+        blocks.append(
+            Table(
+                "requests-by-source-table",
+                "Requests by published table, beside the size of the full release.",
+                (
+                    Column("Table", is_number=False),
+                    Column("Channel", is_number=False),
+                    Column("Requests here"),
+                    Column("In the release"),
+                    Column("Share"),
+                ),
+                tuple(body),
+            )
+        )
+    impressions = numbers["core.impressions"]
+    if impressions.rows and impressions.rows[0]["n_impressions"]:
+        n_impressions = count(impressions.rows[0]["n_impressions"])
+        blocks.append(
+            Text(
+                f"These requests returned {n_impressions} impressions. An impression is a note the "
+                "log returned; whether the user scrolled to it is not logged. Outside the direct "
+                "answer table the release keeps only requests with at least one click, so every "
+                "click rate below is conditional on that."
+            )
+        )
+    elif impressions.rows:
+        blocks.append(Text("The table core.impressions holds no rows.", tone="missing"))
+    else:
+        blocks.append(_missing(impressions))
+    engagement = numbers["bias.engagement_by_channel"]
+    if engagement.rows:
+        by_channel = {row["channel"]: row for row in engagement.rows}
+        blocks.append(
+            _engagement_table(
+                "engagement-by-channel",
+                "Browsing and engagement by channel. Like, collect, share and comment rates are "
+                "shares of clicked notes.",
+                [(channel_label(c), by_channel[c]) for c in CHANNELS if c in by_channel],
+            )
+        )
+    else:
+        blocks.append(_missing(engagement))
+    return Section("rows", "Rows read", tuple(blocks))
+
+
+ENGAGEMENT_MEASURES = (
+    *("n_requests", "browsing_depth_mean", "first_click_position_mean", "clicks_per_request"),
+    *("click_rate", "like_rate", "collect_rate", "share_rate", "comment_rate"),
+)
+
+
+def _engagement_table(
+    table_id: str, caption: str, groups: list[tuple[str, Row]], with_difference: bool = False
+) -> Table:
+    columns = [Column("Measure", is_number=False), *(Column(title) for title, _ in groups)]
+    if with_difference:
+        columns.append(Column("Raw difference"))
+    body = []
+    for measure in ENGAGEMENT_MEASURES:
+        values = [row.get(measure) for _, row in groups]
+        cells = [Cell(MEASURE_LABELS[measure]), *(Cell(measured(measure, v)) for v in values)]
+        if with_difference:
+            known = measure != "n_requests" and all(_is_number(value) for value in values)
+            cells.append(
+                Cell(difference_text(measure, float(values[0]) - float(values[1])))  # type: ignore[arg-type]
+                if known
+                else Cell(NOTHING)
+            )
+        body.append(tuple(cells))
+    return Table(table_id, caption, tuple(columns), tuple(body))
+
+
+def paper_beside_ours(numbers: Numbers, provenance: Provenance) -> Section:
+    relation = numbers["bias.paper_values"]
+    title = "The paper beside these rows"
+    if not relation.rows:
+        return Section("paper", title, (_missing(relation),))
+    blocks: list[Block] = []
+    if provenance.is_twin:
+        blocks.append(
+            Text(
+                "A twin is calibrated to these very tables: agreement only shows that the "
+                "calibration holds. It confirms nothing about the real log.",
+                tone="note",
+            )
+        )
+    else:
+        blocks.append(
+            Text(
+                "Values printed in the paper (arXiv 2503.00501) beside the same measures on the "
+                "rows read here. On the full release the two should agree to the printed digits "
+                "or differ for a known reason; on fewer rows, the difference is sampling too."
+            )
+        )
+    for paper_table in dict.fromkeys(row["paper_table"] for row in relation.rows):
+        rows = [row for row in relation.rows if row["paper_table"] == paper_table]
+        cuts = sorted({row["cut"] for row in rows}, key=_cut_order)
+        measures = sorted({row["measure"] for row in rows}, key=_measure_order)
+        blocks.append(Heading(paper_table, f"paper-{_slug(paper_table)}"))
+        for start in range(0, len(cuts), 2):
+            blocks.append(_paper_table(paper_table, rows, measures, cuts[start : start + 2]))
+    return Section("paper", title, tuple(blocks))
+
+
+def _cut_order(cut: str) -> tuple[int, str]:
+    known = (*CHANNELS, "search without answer", "search with answer", *TRANSITION_LABELS)
+    return (known.index(cut) if cut in known else len(known), cut)
+
+
+def _measure_order(measure: str) -> tuple[int, str]:
+    known = tuple(MEASURE_LABELS)
+    return (known.index(measure) if measure in known else len(known), measure)
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in text.lower())
+
+
+def _cut_label(cut: str) -> str:
+    if cut in TRANSITION_LABELS:
+        return TRANSITION_LABELS[cut]
+    return cut[:1].upper() + cut[1:]
+
+
+def _paper_table(paper_table: str, rows: list[Row], measures: list[str], cuts: list[str]) -> Table:
+    columns = [Column("Measure", is_number=False)]
+    for cut in cuts:
+        columns += [
+            Column(title, group=_cut_label(cut)) for title in ("Paper", "Here", "Difference")
+        ]
+    by_key = {(row["measure"], row["cut"]): row for row in rows}
+    body = []
+    for measure in measures:
+        cells = [Cell(MEASURE_LABELS.get(measure, measure))]
+        for cut in cuts:
+            row = by_key.get((measure, cut), {})
+            relative = row.get("relative_difference")
+            cells += [
+                Cell(measured(measure, row.get("paper_value")), tone="muted"),
+                Cell(measured(measure, row.get("our_value"))),
+                Cell(
+                    difference_text(measure, row.get("difference")),
+                    detail=signed(percent(relative)) if _is_number(relative) else "",
+                ),
+            ]
+        body.append(tuple(cells))
+    names = " and ".join(_cut_label(cut).lower() for cut in cuts)
+    return Table(
+        f"paper-{_slug(paper_table)}-{'-'.join(_slug(cut) for cut in cuts)}",
+        f"{paper_table}, {names}. pp: percentage points; the small figure is relative.",
+        tuple(columns),
+        tuple(body),
+    )
+
+
+def positions(numbers: Numbers) -> Section:
+    relation = numbers["bias.click_rate_by_position"]
+    spec = position_chart(relation)
+    title = "Click rate by position"
+    if spec is None:
+        return Section("positions", title, (_missing(relation),))
+    return Section(
+        "positions",
+        title,
+        (
+            Text(
+                "The rate at which a returned note is clicked, by the place the app gave it (the "
+                "paper's Figure 3a). It mixes three things: how often users look at a place, what "
+                "the app's ranker put there, and what kind of card it is. It is not an examination "
+                "probability; that takes a model."
+            ),
+            Chart(
+                "chart-positions",
+                "Click rate by position, with 95% Wilson intervals. Impressions are taken as "
+                "independent; those of one request are not, so the true intervals are wider. "
+                "Position 0 is a card placed on top; >10 pools all deeper places.",
+                _curve_description("position", relation.rows, "position_bin"),
+                spec,
+            ),
+            _curve_table("position", "Position", relation.rows, "position_bin", "n_impressions"),
+        ),
+    )
+
+
+def session_positions(numbers: Numbers) -> Section:
+    relation = numbers["bias.click_rate_by_session_position"]
+    spec = session_position_chart(relation)
+    title = "Click rate along a session"
+    if spec is None:
+        return Section("session-positions", title, (_missing(relation),))
+    return Section(
+        "session-positions",
+        title,
+        (
+            Text(
+                "The same rate by the order of the request in its app session (the paper's Figure "
+                "3b). A tenth request exists only in long sessions, so the curve mixes what happens "
+                "along a session with who stays long."
+            ),
+            Chart(
+                "chart-session-positions",
+                "Click rate by order of the request in its app session, with 95% Wilson intervals; "
+                ">10 pools all later requests.",
+                _curve_description("session order", relation.rows, "session_position_bin"),
+                spec,
+            ),
+            _curve_table(
+                "session-position",
+                "Order in session",
+                relation.rows,
+                "session_position_bin",
+                "n_requests",
+            ),
+        ),
+    )
+
+
+def _bin_label(value: int) -> str:
+    return ">10" if value == 11 else str(value)
+
+
+def _curve_description(name: str, rows: Sequence[Row], column: str) -> str:
+    """The chart in words: every rate, so that nothing is only in the picture."""
+    parts = []
+    for channel in CHANNELS:
+        bins = sorted((r for r in rows if r["channel"] == channel), key=lambda row: row[column])
+        if bins:
+            points = ", ".join(
+                f"{_bin_label(row[column])}: {percent(row['click_rate'])}" for row in bins
+            )
+            parts.append(f"{channel_label(channel)} {points}.")
+    return f"Line chart of click rate by {name}. {' '.join(parts)}"
+
+
+def _curve_table(table_id: str, title: str, rows: Sequence[Row], column: str, n: str) -> Table:
+    present = [c for c in CHANNELS if any(row["channel"] == c for row in rows)]
+    columns = [Column(title)]
+    n_title = {"n_impressions": "Impressions", "n_requests": "Requests"}[n]
+    for channel in present:
+        group = channel_label(channel)
+        columns += [Column(head, group=group) for head in ("Click rate", "95% interval", n_title)]
+    by_key = {(row["channel"], row[column]): row for row in rows}
+    body = []
+    for value in sorted({row[column] for row in rows}):
+        cells = [Cell(_bin_label(value))]
+        for channel in present:
+            row = by_key.get((channel, value), {})
+            limits = interval(row.get("click_rate_low"), row.get("click_rate_high"), True)
+            cells += _cells((percent(row.get("click_rate")), limits or NOTHING, count(row.get(n))))
+        body.append(tuple(cells))
+    return Table(
+        f"table-{table_id}",
+        f"Click rate by {title.lower()}.",
+        tuple(columns),
+        tuple(body),
+        folded="The numbers behind this plot",
+    )
+
+
+def answers(numbers: Numbers) -> Section:
+    relation = numbers["bias.engagement_by_answer_shown"]
+    title = "With and without a direct answer"
+    by_shown = {bool(row["has_answer"]): row for row in relation.rows}
+    if not by_shown:
+        return Section("answers", title, (_missing(relation),))
+    blocks: list[Block] = [
+        Text(
+            "This is a raw difference, not an effect of the answer. Answers go to other queries "
+            "than those without one, and users of the direct answer table were sampled because "
+            "they engaged with answers, which happens after the answer is shown."
+        )
+    ]
+    names = {True: "Answer shown", False: "No answer"}
+    if len(by_shown) < 2:
+        only = next(iter(by_shown))
+        blocks.append(
+            Text(
+                f"Only one side has rows here ({names[only].lower()}), so nothing can be compared.",
+                tone="missing",
+            )
+        )
+    blocks.append(
+        _engagement_table(
+            "engagement-by-answer-shown",
+            "Searches that showed a direct answer beside those that did not.",
+            [(names[shown], by_shown[shown]) for shown in (True, False) if shown in by_shown],
+            with_difference=len(by_shown) == 2,
+        )
+    )
+    return Section("answers", title, tuple(blocks))
+
+
+def transitions(numbers: Numbers) -> Section:
+    relation = numbers["bias.click_rate_by_transition"]
+    title = "From one request to the next"
+    if not relation.rows:
+        return Section("transitions", title, (_missing(relation),))
+    order = {name: n for n, name in enumerate(TRANSITION_LABELS)}
+    rows = sorted(relation.rows, key=lambda row: order.get(row["transition"], len(order)))
+    shares = [float(row["transition_share"] or 0) for row in rows]
+    widest_rate = max((float(row["click_rate"] or 0) for row in rows), default=0) or 1
+    body = tuple(
+        (
+            Cell(TRANSITION_LABELS.get(row["transition"], row["transition"])),
+            Cell(count(row["n_transitions"])),
+            Cell(percent(row["transition_share"]), bar=share, tone="bar"),
+            Cell(number(row["clicks_per_request"])),
+            Cell(
+                percent(row["click_rate"]),
+                bar=float(row["click_rate"] or 0) / widest_rate,
+                tone="bar",
+            ),
+        )
+        for row, share in zip(rows, shares, strict=True)
+    )
+    return Section(
+        "transitions",
+        title,
+        (
+            Text(
+                "Consecutive requests of one user within a 30-minute session over both channels "
+                "(the paper's Table 6). Clicks are those of the second request."
+            ),
+            Table(
+                "click-rate-by-transition",
+                "How often one channel follows another, and the clicks that follow. Bars: share "
+                "of all transitions; click rate relative to the highest.",
+                (
+                    Column("Transition", is_number=False),
+                    Column("Pairs"),
+                    Column("Share"),
+                    Column("Clicks per request"),
+                    Column("Click rate"),
+                ),
+                body,
+            ),
+        ),
+    )
+
+
+ANCHOR_SENTENCES = (
+    (
+        "Display order is an upper anchor for clicks, not for relevance: users click what they are "
+        "shown first, so the shown order predicts clicks better than it would predict what they would "
+        "have liked. A model that comes close to it may have learned the position and little else."
+    ),
+    (
+        "The id-block rule is a leak, drawn so that nobody takes it for skill: the published note ids "
+        "are numbered in blocks, two of which hold nearly all clicked notes, so an id alone, without "
+        "a word of the note, ranks the clicked ones first."
+    ),
+    (
+        "Random is the floor that a working model must leave; the oracle ranks clicked notes first and "
+        "is the highest value the metric allows."
+    ),
+)
+
+
+def leaderboard(numbers: Numbers, provenance: Provenance, task: str) -> Section:
+    relation = numbers["evaluation.leaderboard"]
+    section_id, title = f"leaderboard-{task}", f"Leaderboard: {channel_label(task).lower()}"
+    rows = [row for row in relation.rows if row["task"] == task]
+    blocks: list[Block] = []
+    if not relation.rows:
+        blocks.append(_missing(relation))
+    elif not rows:
+        blocks.append(Text(f"No run has been evaluated for {task}.", tone="missing"))
+    else:
+        blocks.append(
+            Text(
+                "Each run orders the notes of a test request anew and is scored against its "
+                "clicks: models among their anchors. Lines are 95% intervals over requests; two "
+                "runs whose intervals overlap may still differ when compared request by request."
+            )
+        )
+        blocks.append(Bullets(ANCHOR_SENTENCES))
+    for mode in sorted({row["mode"] for row in rows}, key=lambda mode: (mode != "full", mode)):
+        blocks += _leaderboard_mode(task, mode, [row for row in rows if row["mode"] == mode])
+    not_trained = {
+        key: why for key, why in provenance.models_not_trained.items() if _is_about(key, task)
+    }
+    if not_trained:
+        blocks.append(Heading("Models without a result", f"{section_id}-not-trained"))
+        blocks.append(Bullets(tuple(f"{key}: {why}" for key, why in not_trained.items())))
+    if rows:
+        blocks += _paper_table_10(numbers, provenance, task)
+    return Section(section_id, title, tuple(blocks))
+
+
+def _is_about(asset_key: str, task: str) -> bool:
+    """Keys that name neither task are about both."""
+    named = [name for name in CHANNELS if name in asset_key]
+    return task in named or not named
+
+
+def _leaderboard_mode(task: str, mode: str, rows: list[Row]) -> list[Block]:
+    mode_id = f"leaderboard-{task}-{_slug(mode)}"
+    mode_title = MODE_TITLES.get(mode, mode)
+    blocks: list[Block] = [Heading(f"Mode {mode_title}", mode_id)]
+    if not any(row["kind"] == "anchor" for row in rows):
+        blocks.append(
+            Text(
+                "These runs came without anchors. A model alone cannot be read, so none is shown.",
+                tone="missing",
+            )
+        )
+        return blocks
+    metrics = sorted({row["metric"] for row in rows}, key=_metric_order)
+    headline = HEADLINE_METRIC if HEADLINE_METRIC in metrics else metrics[0]
+    by_key = {(row["run"], row["metric"]): row for row in rows}
+    kinds = {row["run"]: row["kind"] for row in rows}
+
+    def headline_value(run: str) -> float:
+        value: Any = by_key.get((run, headline), {}).get("value")
+        return float(value) if _is_number(value) else -math.inf
+
+    runs = sorted(kinds, key=lambda run: (-headline_value(run), run))
+    n_requests = {run: next(r["n_requests"] for r in rows if r["run"] == run) for run in runs}
+    scored = sorted(set(n_requests.values()), key=lambda n: (n is None, n))
+    scored_text = " or ".join(count(n) for n in scored)
+    description = "; ".join(
+        f"{run_label(run)} ({kinds[run]}) {_with_interval(by_key[run, headline])}"
+        for run in runs
+        if (run, headline) in by_key
+    )
+    blocks.append(
+        Chart(
+            f"chart-{mode_id}",
+            f"{channel_label(task)}, mode {mode}, {scored_text} requests. Models are diamonds in "
+            "colour, anchors grey circles; lines are 95% intervals.",
+            f"Dot plot of {headline} by run, highest first. {description}.",
+            leaderboard_chart(task, rows, runs, headline),
+            metrics=(headline, *(metric for metric in metrics if metric != headline)),
+        )
+    )
+    body = []
+    for run in runs:
+        cells = [Cell(run_label(run), tone=kinds[run]), Cell(kinds[run], tone=kinds[run])]
+        for metric in metrics:
+            row = by_key.get((run, metric), {})
+            text = number(row.get("value"), 4)
+            cells.append(Cell(text, detail=interval(row.get("low"), row.get("high"))))
+        cells.append(Cell(count(n_requests[run])))
+        body.append(tuple(cells))
+    blocks.append(
+        Table(
+            f"table-{mode_id}",
+            f"{channel_label(task)}, mode {mode_title}. Highest {metric_label(headline)} first; "
+            "small figures are 95% intervals.",
+            (
+                Column("Run", is_number=False),
+                Column("Kind", is_number=False),
+                *(Column(metric_label(metric)) for metric in metrics),
+                Column("Requests"),
+            ),
+            tuple(body),
+        )
+    )
+    return blocks
+
+
+def metric_label(metric: str) -> str:
+    return metric.replace("_", " ").upper()
+
+
+def _metric_order(metric: str) -> tuple[int, str]:
+    known = metric in METRIC_ORDER
+    return (METRIC_ORDER.index(metric) if known else len(METRIC_ORDER), metric)
+
+
+def _paper_table_10(numbers: Numbers, provenance: Provenance, task: str) -> list[Block]:
+    heading = Heading("The paper's baselines", f"leaderboard-{task}-paper")
+    if provenance.is_twin:
+        text = (
+            "The paper's Table 10 is not printed here: its values and those of a synthetic twin "
+            "are not comparable."
+        )
+        return [heading, Text(text, tone="note")]
+    test_table = TEST_TABLE[task]
+    n_test = sum(
+        row["n_requests"]
+        for row in numbers["core.requests"].rows
+        if row["source_table"] == test_table
+    )
+    if n_test == PUBLISHED_REQUESTS[test_table]:
+        standing = (
+            "Protocol of the table: the first 1,000 test requests under the public evaluator, that "
+            "is mode official above and not mode full. Inputs and training data of the paper's "
+            "models differ from those here."
+        )
+    else:
+        standing = (
+            f"For orientation only, not comparable: the paper scored the first 1,000 of "
+            f"{count(PUBLISHED_REQUESTS[test_table])} published test requests, these rows hold "
+            f"{count(n_test)} of them."
+        )
+    if task == "search":
+        standing += (
+            " The printed BM25 row lies below a random order and matches the reverse of the shown "
+            "list, which is what constant scores give; a working BM25 must lie above random."
+        )
+    body = tuple(
+        (Cell(name, tone="muted"), *(Cell(number(value, 4), tone="muted") for value in values))
+        for name, values in PAPER_TABLE_10[task].items()
+    )
+    columns = (
+        Column("Printed in the paper", is_number=False),
+        *(Column(metric_label(metric)) for metric in PAPER_METRICS),
+    )
+    caption = f"Table 10 of the paper, {task}: official protocol, first 1,000 test requests."
+    table = Table(f"paper-table-10-{task}", caption, columns, body)
+    return [heading, Text(standing), table]
+
+
+def checks(numbers: Numbers) -> Section:
+    relation = numbers["evaluation.checks"]
+    title = "Data checks"
+    if not relation.rows:
+        return Section("checks", title, (_missing(relation),))
+    failed = [row for row in relation.rows if row["passed"] is False]
+    unknown = [row for row in relation.rows if row["passed"] is None]
+    passed = [row for row in relation.rows if row["passed"]]
+    failed.sort(key=lambda row: (_is_warning(row), row["asset"], row["check_name"]))
+    passed.sort(key=lambda row: (row["asset"], row["check_name"]))
+    n_warnings = sum(_is_warning(row) for row in failed)
+    outcome = (
+        f"{_plural(len(relation.rows), 'check')}: {count(len(passed))} passed, "
+        f"{count(len(failed) - n_warnings)} failed as errors, "
+        f"{count(n_warnings)} failed as warnings"
+    )
+    outcome += f", {count(len(unknown))} did not run." if unknown else "."
+    blocks: list[Block] = [Text(outcome)]
+    if failed:
+        blocks.append(_check_table("checks-failed", "Failed checks, errors first.", failed))
+    if unknown:
+        blocks.append(_check_table("checks-not-run", "Checks that did not run.", unknown))
+    if passed:
+        folded = f"The {_plural(len(passed), 'check')} that passed"
+        blocks.append(_check_table("checks-passed", "Passed checks.", passed, folded))
+    return Section("checks", title, tuple(blocks))
+
+
+def _is_warning(row: Row) -> bool:
+    return str(row["severity"]).lower().startswith("warn")
+
+
+def _check_table(table_id: str, caption: str, rows: list[Row], folded: str = "") -> Table:
+    outcome = {True: "passed", False: "failed", None: "did not run"}
+    return Table(
+        table_id,
+        caption,
+        (
+            Column("Check", is_number=False),
+            Column("Outcome", is_number=False),
+            Column("Rows"),
+            Column("Observed", is_number=False),
+            Column("Why it is checked", is_number=False),
+        ),
+        tuple(
+            (
+                Cell(str(row["check_name"]), detail=str(row["asset"])),
+                Cell(
+                    outcome[row["passed"]],
+                    detail="warning" if _is_warning(row) else "error",
+                    tone=""
+                    if row["passed"] is not False
+                    else ("warned" if _is_warning(row) else "failed"),
+                ),
+                Cell(count(row["unexpected_count"])),
+                Cell(str(row["observed"] or NOTHING), tone="prose"),
+                Cell(str(row["why"] or NOTHING), tone="prose"),
+            )
+            for row in rows
+        ),
+        folded=folded,
+    )
+
+
+def provenance_section(provenance: Provenance) -> Section:
+    facts_of_origin = {
+        "Data": provenance.data_name,
+        "Kind": "synthetic twin" if provenance.is_twin else "rows of the published log",
+        "Data fingerprint": provenance.data_fingerprint,
+        "Where from": provenance.data_path_note,
+        "Code version": provenance.code_version,
+        "Written": provenance.created_at.isoformat(sep=" ", timespec="seconds"),
+        **{f"Version of {name}": v for name, v in sorted(provenance.versions.items())},
+    }
+    blocks: list[Block] = [
+        Table(
+            "provenance-table",
+            "What made this page.",
+            (Column("What", is_number=False), Column("Value", is_number=False)),
+            tuple((Cell(k), Cell(v or NOTHING, tone="code")) for k, v in facts_of_origin.items()),
+        )
+    ]
+    if provenance.clock_evidence:
+        blocks.append(Heading("Clocks", "provenance-clocks"))
+        blocks.append(Bullets(tuple(provenance.clock_evidence)))
+    return Section("provenance", "Provenance", tuple(blocks))
+
+
+# ---------------------------------------------------------------------------------------------
+# Charts: Vega-Lite specifications in colours by name, `var(--name)`
+
+
+def position_chart(relation: Relation) -> dict[str, Any] | None:
+    return _curve_chart(
+        relation.rows, "position_bin", "Position in the list the app returned", "Position"
+    )
+
+
+def session_position_chart(relation: Relation) -> dict[str, Any] | None:
+    return _curve_chart(
+        relation.rows,
+        "session_position_bin",
+        "Order of the request in its app session",
+        "Order in session",
+    )
+
+
+def _colour(name: str) -> str:
+    return f"var(--{name})"
+
+
+def printed_spec(spec: dict[str, Any]) -> dict[str, Any]:
+    """The same chart for paper: colours of the light page, a fixed width, a background."""
+    text = json.dumps(spec)
+    for name, value in LIGHT.items():
+        text = text.replace(_colour(name), value)
+    printed: dict[str, Any] = json.loads(text)
+    printed |= {"width": 620, "background": LIGHT["paper"], "padding": 16}
+    return printed
+
+
+def _curve_chart(
+    rows: Sequence[Row], column: str, axis_title: str, short_title: str
+) -> dict[str, Any] | None:
+    import altair as alt
+
+    points = [
+        {
+            "channel": channel_label(row["channel"]),
+            "bin": row[column],
+            "label": _bin_label(row[column]),
+            # The two channels stand a little apart so that intervals do not cover each other.
+            "x": row[column] + (0.09 if row["channel"] == "recommendation" else -0.09),
+            "rate": float(row["click_rate"]),
+            "low": float(row["click_rate_low"]),
+            "high": float(row["click_rate_high"]),
+            "n_clicks": int(row["n_clicks"]),
+            "n_impressions": int(row["n_impressions"]),
+            "interval": interval(row["click_rate_low"], row["click_rate_high"], True),
+        }
+        for row in rows
+        if row[column] is not None
+        and all(_is_number(row[c]) for c in ("click_rate", "click_rate_low", "click_rate_high"))
+    ]
+    if not points:
+        return None
+    # The wide interval of a rare place must not flatten the curve: it may leave the plot.
+    highs = [point["high"] for point in points if 1 <= point["bin"] <= 10]
+    top = min(1.0, 1.06 * max([*highs, *(point["rate"] for point in points)]))
+    channels = [channel_label(channel) for channel in CHANNELS]
+    first = min(point["bin"] for point in points)
+    colour = alt.Color(
+        "channel:N",
+        scale=alt.Scale(domain=channels, range=[_colour(channel) for channel in CHANNELS]),
+        legend=alt.Legend(title=None, orient="top", symbolStrokeWidth=0),
+    )
+    base = alt.Chart(alt.InlineData(values=points)).encode(
+        x=alt.X(
+            "x:Q",
+            title=axis_title,
+            scale=alt.Scale(domain=[first - 0.4, 11.4], nice=False),
+            axis=alt.Axis(
+                values=list(range(first, 12)),
+                labelExpr="datum.value == 11 ? '>10' : format(datum.value, 'd')",
+                grid=False,
+            ),
+        ),
+        color=colour,
+    )
+    rate = alt.Y(
+        "rate:Q",
+        title="Click rate",
+        scale=alt.Scale(domain=[0, top], nice=False),
+        axis=alt.Axis(format=".0%", tickCount=5),
+    )
+    intervals = base.mark_rule(strokeWidth=5, opacity=0.28, clip=True).encode(
+        y=alt.Y("low:Q", title="Click rate"), y2="high:Q"
+    )
+    # Neither the card on top nor the pool of deep places is a next step of the curve.
+    line = (
+        base.transform_filter("datum.bin >= 1 && datum.bin <= 10")
+        .mark_line(strokeWidth=1.6)
+        .encode(y=rate)
+    )
+    dots = base.mark_point(filled=True, size=62, opacity=1).encode(
+        y=rate,
+        shape=alt.Shape("channel:N", scale=alt.Scale(domain=channels, range=["circle", "square"])),
+        tooltip=[
+            alt.Tooltip("channel:N", title="Channel"),
+            alt.Tooltip("label:N", title=short_title),
+            alt.Tooltip("rate:Q", title="Click rate", format=".2%"),
+            alt.Tooltip("interval:N", title="95% interval"),
+            alt.Tooltip("n_clicks:Q", title="Clicks", format=","),
+            alt.Tooltip("n_impressions:Q", title="Impressions", format=","),
+        ],
+    )
+    return _finished(alt.layer(intervals, line, dots).properties(height=300))
+
+
+def leaderboard_chart(
+    task: str, rows: Sequence[Row], runs: Sequence[str], headline: str
+) -> dict[str, Any]:
+    import altair as alt
+
+    points = [
+        {
+            "run": run_label(row["run"]),
+            "kind": row["kind"],
+            "metric": row["metric"],
+            "metric_label": metric_label(row["metric"]),
+            "value": float(row["value"]),
+            "low": float(row["low"]) if _is_number(row["low"]) else None,
+            "high": float(row["high"]) if _is_number(row["high"]) else None,
+            "end": float(row["high"]) if _is_number(row["high"]) else float(row["value"]),
+            "interval": interval(row["low"], row["high"]) or "not computed",
+            "n_requests": int(row["n_requests"]) if _is_number(row["n_requests"]) else None,
+        }
+        for row in rows
+        if _is_number(row["value"])
+    ]
+    models = [run_label(row["run"]) for row in rows if row["kind"] == "model"]
+    weight: Any = {
+        "condition": {"test": f"indexof({json.dumps(models)}, datum.label) >= 0", "value": 700},
+        "value": 400,
+    }
+    colour = alt.Color(
+        "kind:N",
+        legend=None,
+        scale=alt.Scale(domain=["anchor", "model"], range=[_colour("muted"), _colour(task)]),
+    )
+    metric = alt.param(name="metric", value=headline)
+    base = (
+        alt.Chart(alt.InlineData(values=points))
+        .transform_filter("datum.metric == metric")
+        .encode(
+            y=alt.Y(
+                "run:N",
+                title=None,
+                sort=[run_label(run) for run in runs],
+                axis=alt.Axis(
+                    labelFontWeight=weight, labelColor=_colour("ink"), labelLimit=190, ticks=False
+                ),
+            ),
+            color=colour,
+        )
+    )
+    value = alt.X(
+        "value:Q",
+        title=None,
+        scale=alt.Scale(domain=[0, 1.08], nice=False),
+        axis=alt.Axis(values=[0, 0.2, 0.4, 0.6, 0.8, 1], format=".1f"),
+    )
+    intervals = base.mark_rule(strokeWidth=6, opacity=0.3).encode(
+        x=alt.X("low:Q", title=None), x2="high:Q"
+    )
+    dots = base.mark_point(filled=True, size=80, opacity=1).encode(
+        x=value,
+        shape=alt.Shape(
+            "kind:N",
+            legend=None,
+            scale=alt.Scale(domain=["anchor", "model"], range=["circle", "diamond"]),
+        ),
+        tooltip=[
+            alt.Tooltip("run:N", title="Run"),
+            alt.Tooltip("kind:N", title="Kind"),
+            alt.Tooltip("metric_label:N", title="Metric"),
+            alt.Tooltip("value:Q", title="Value", format=".4f"),
+            alt.Tooltip("interval:N", title="95% interval"),
+            alt.Tooltip("n_requests:Q", title="Requests", format=","),
+        ],
+    )
+    texts = base.mark_text(align="left", dx=7, fontSize=11).encode(
+        x=alt.X("end:Q", title=None), text=alt.Text("value:Q", format=".3f")
+    )
+    chart = alt.layer(intervals, dots, texts).add_params(metric)
+    return _finished(chart.properties(height=27 * len(runs)))
+
+
+def _finished(chart: Any) -> dict[str, Any]:
+    """Width of its container, the page's type and colours, no address of any server."""
+    quiet = {
+        "labelColor": _colour("muted"),
+        "titleColor": _colour("muted"),
+        "gridColor": _colour("line"),
+        "domainColor": _colour("line"),
+        "tickColor": _colour("line"),
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "titlePadding": 10,
+        "labelPadding": 6,
+    }
+    config = {
+        "font": FONT,
+        "background": "transparent",
+        "view": {"stroke": None},
+        "axis": quiet,
+        "axisY": {"domain": False, "ticks": False},
+        "legend": {"labelColor": _colour("ink"), "labelFontSize": 13, "symbolSize": 90},
+        "text": {"color": _colour("ink")},
+    }
+    spec: dict[str, Any] = chart.properties(width="container").to_dict()
+    spec.pop("$schema")
+    return spec | {"config": config, "autosize": {"type": "fit-x", "contains": "padding"}}
+
+
+@functools.cache
+def _charts_javascript() -> str:
+    """Vega, Vega-Lite and vega-embed as one script: 0.9 MB, embedded once."""
+    import vl_convert
+
+    script: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]
+    if "</script" in script.lower() or "<!--" in script:
+        raise ValueError("the bundled chart script cannot be embedded in a page as it is")
+    return script
+
+
+# ---------------------------------------------------------------------------------------------
+# Templates
+
+
+def _html_environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _markdown_environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    # Every value that a template prints passes markdown_text: names of data sets are foreign text.
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=False,
+        finalize=markdown_text,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def markdown_text(value: Any) -> str:
+    """Text that Markdown shows as it is, on one line, also inside a table."""
+    text = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;")
+    for character in "\\`*[]|":
+        text = text.replace(character, f"\\{character}")
+    return text

@@ -1,0 +1,525 @@
+"""The report: says the lake's numbers in words and plots, needs no network, survives what lacks."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+import shutil
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from qilin_dagster.report import QUERIES, Provenance, figures, write_report
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+RELATIONS = """
+create schema core; create schema bias; create schema evaluation;
+create table core.requests (request_id varchar, channel varchar, source_table varchar);
+create table core.impressions (request_id varchar, impression_n integer, is_clicked boolean);
+create table bias.engagement_by_channel (
+    channel varchar, n_requests bigint, browsing_depth_mean double,
+    first_click_position_mean double, clicks_per_request double, click_rate double,
+    like_rate double, collect_rate double, share_rate double, comment_rate double);
+create table bias.engagement_by_answer_shown (
+    has_answer boolean, n_requests bigint, browsing_depth_mean double,
+    first_click_position_mean double, clicks_per_request double, click_rate double,
+    like_rate double, collect_rate double, share_rate double, comment_rate double);
+create table bias.click_rate_by_transition (
+    transition varchar, n_transitions bigint, transition_share double,
+    clicks_per_request double, click_rate double);
+create table bias.click_rate_by_position (
+    channel varchar, position_bin integer, n_impressions bigint, n_clicks bigint,
+    click_rate double, click_rate_low double, click_rate_high double);
+create table bias.click_rate_by_session_position (
+    channel varchar, session_position_bin integer, n_requests bigint, n_impressions bigint,
+    n_clicks bigint, click_rate double, click_rate_low double, click_rate_high double);
+create table bias.paper_values (
+    paper_table varchar, measure varchar, cut varchar, paper_value double, our_value double,
+    difference double, relative_difference double);
+create table evaluation.leaderboard (
+    task varchar, mode varchar, run varchar, kind varchar, metric varchar, value double,
+    low double, high double, n_requests bigint);
+create table evaluation.checks (
+    asset varchar, check_name varchar, severity varchar, passed boolean,
+    unexpected_count bigint, why varchar, observed varchar);
+"""
+
+# (source table, channel, requests)
+REQUESTS = [
+    ("search_train", "search", 440),
+    ("search_test", "search", 62),
+    ("dqa", "search", 70),
+    ("recommendation_train", "recommendation", 834),
+    ("recommendation_test", "recommendation", 111),
+]
+POSITION_RATES = {
+    "search": [0.24, 0.58, 0.43, 0.26, 0.29, 0.25, 0.22, 0.20, 0.19, 0.18, 0.17, 0.13],
+    "recommendation": [0.21, 0.42, 0.37, 0.33, 0.30, 0.28, 0.21, 0.25, 0.24, 0.23, 0.22, 0.18],
+}
+ENGAGEMENT = {
+    "search": (572, 22.31, 3.04, 3.86, 0.2114, 0.0405, 0.0191, 0.0061, 0.0029),
+    "recommendation": (945, 18.92, 4.91, 3.70, 0.2398, 0.0712, 0.0139, 0.0066, 0.0104),
+}
+ANSWERS = {
+    True: (29, 10.9, 2.44, 2.55, 0.2101, 0.0135, 0.0135, 0.0, 0.0),
+    False: (543, 22.92, 3.07, 3.93, 0.2115, 0.0412, 0.0193, 0.0063, 0.0031),
+}
+TRANSITIONS: dict[str, tuple[float, ...]] = {
+    "S->S": (293, 0.3488, 4.01, 0.2031),
+    "R->S": (25, 0.0298, 3.88, 0.2264),
+    "R->R": (498, 0.5929, 2.99, 0.2311),
+    "S->R": (24, 0.0286, 4.42, 0.2477),
+}
+MEASURES = (
+    *("n_requests", "browsing_depth_mean", "first_click_position_mean", "clicks_per_request"),
+    *("click_rate", "like_rate", "collect_rate", "share_rate", "comment_rate"),
+)
+PAPER = {
+    "search": (57188, 22.75, 3.01, 3.88, 0.2101, 0.0411, 0.0187, 0.0057, 0.0032),
+    "recommendation": (94552, 18.8, 4.97, 3.67, 0.2413, 0.0707, 0.0147, 0.0063, 0.0099),
+}
+# run -> kind, MRR@10 in search; the other values are made from it
+RUNS = {
+    "oracle": ("anchor", 1.0),
+    "display_order": ("anchor", 0.7312),
+    "id_block_rule": ("anchor", 0.7034),
+    "dcn_v2": ("model", 0.5613),
+    "bm25": ("model", 0.5087),
+    "popularity": ("anchor", 0.4911),
+    "random": ("anchor", 0.4803),
+    "reverse_display_order": ("anchor", 0.3361),
+}
+CHECKS: list[tuple[Any, ...]] = [
+    ("core/impressions", "positions_are_not_negative", "ERROR", True, 0, "Nothing is above.", "0"),
+    (
+        *("core/impressions", "notes_are_known", "WARN", False, 5),
+        *("Orphan notes keep their rows; models see them as unknown.", "5 of 21,306"),
+    ),
+    (
+        *("raw/dqa", "labels_are_zero_or_one", "ERROR", False, 2),
+        *("A label of 2 would count a click twice | or more.", "2 rows"),
+    ),
+]
+
+
+def wilson(n_clicks: int, n: int) -> tuple[float, float, float]:
+    rate, z2_n = n_clicks / n, 1.96**2 / n
+    spread = math.sqrt(z2_n * (rate * (1 - rate) + z2_n / 4))
+    centre = rate + z2_n / 2
+    return rate, (centre - spread) / (1 + z2_n), (centre + spread) / (1 + z2_n)
+
+
+def fill(connection: duckdb.DuckDBPyConnection) -> None:
+    """Plausible rows: a log of one hundredth of the published size."""
+
+    def insert(relation: str, rows: list[tuple[Any, ...]]) -> None:
+        marks = ", ".join("?" for _ in rows[0])
+        connection.executemany(f"insert into {relation} values ({marks})", rows)
+
+    for table, channel, n in REQUESTS:
+        connection.execute(
+            "insert into core.requests select ? || range, ?, ? from range(?)",
+            [table, channel, table, n],
+        )
+    connection.execute(
+        "insert into core.impressions "
+        "select request_id, range, range = 0 from core.requests, range(14)"
+    )
+    insert("bias.engagement_by_channel", [(c, *values) for c, values in ENGAGEMENT.items()])
+    insert("bias.engagement_by_answer_shown", [(c, *values) for c, values in ANSWERS.items()])
+    insert("bias.click_rate_by_transition", [(c, *values) for c, values in TRANSITIONS.items()])
+    by_position: list[tuple[Any, ...]] = []
+    by_session: list[tuple[Any, ...]] = []
+    for channel, rates in POSITION_RATES.items():
+        for position, rate in enumerate(rates):
+            n = 25 if position == 0 else 6100 if position == 11 else 880 - 30 * position
+            by_position.append((channel, position, n, round(rate * n), *wilson(round(rate * n), n)))
+            if position:
+                n, rate = 9000 // position, 0.24 - 0.008 * position
+                clicks = round(rate * n)
+                by_session.append((channel, position, n // 15, n, clicks, *wilson(clicks, n)))
+    insert("bias.click_rate_by_position", by_position)
+    insert("bias.click_rate_by_session_position", by_session)
+    paper: list[tuple[Any, ...]] = []
+    for cut, values in PAPER.items():
+        for measure, value, ours in zip(MEASURES, values, ENGAGEMENT[cut], strict=True):
+            paper.append(("Table 5", measure, cut, value, ours, ours - value, ours / value - 1))
+    for transition, values in TRANSITIONS.items():
+        paper.append(("Table 6", "click_rate", transition, 0.2, values[3], values[3] - 0.2, 0.1))
+        paper.append(("Table 6", "clicks_per_request", transition, 4.0, None, None, None))
+    insert("bias.paper_values", paper)
+    scores: list[tuple[Any, ...]] = []
+    for task, shift in (("search", 0.0), ("recommendation", 0.06)):
+        for mode, n in (("full", 620), ("official", 1000)):
+            metrics = {"mrr@10": 1.0, "map@10": 0.72, "mrr@100": 1.01, "map@100": 0.84}
+            if mode == "full":
+                metrics |= {"ndcg@10": 0.9, "recall@10": 1.2, "auc": 1.1, "gauc": 1.08}
+            for run, (kind, value) in RUNS.items():
+                for metric, factor in metrics.items():
+                    v = min(1.0, (value + shift) * factor)
+                    half = 0.0 if run == "oracle" else 0.019
+                    limits = (v - half, min(1.0, v + half)) if mode == "full" else (None, None)
+                    scores.append((task, mode, run, kind, metric, v, *limits, n))
+    insert("evaluation.leaderboard", scores)
+    insert("evaluation.checks", CHECKS)
+
+
+@pytest.fixture
+def lake() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as connection:
+        connection.execute(RELATIONS)
+        fill(connection)
+        yield connection
+
+
+def provenance(**changes: Any) -> Provenance:
+    values: dict[str, Any] = {
+        "data_name": "qilin_hundredth",
+        "is_twin": False,
+        "data_fingerprint": "5f2c91d0a7b34e61",
+        "code_version": "0.1.0+3f9a2c1",
+        "created_at": datetime(2026, 11, 23, 20, 5, 11, tzinfo=UTC),
+        "versions": {"duckdb": "2.0.0", "python": "3.11.9", "torch": "2.13.0"},
+        "models_not_trained": {},
+        "clock_evidence": [
+            "recommendation_train: milliseconds, by magnitude.",
+            "search_train: 8 hours ahead of recommendation; taken back.",
+        ],
+        "data_path_note": "folder given with --data",
+    }
+    return Provenance(**(values | changes))
+
+
+def written(connection: duckdb.DuckDBPyConnection, out: Path, **changes: Any) -> tuple[str, str]:
+    out.mkdir(parents=True, exist_ok=True)
+    write_report(connection, out, provenance(**changes))
+    assert sorted(path.name for path in out.iterdir()) == ["report.html", "report.md"]
+    return (out / "report.html").read_text("utf-8"), (out / "report.md").read_text("utf-8")
+
+
+class Page(HTMLParser):
+    """What the tests ask of the HTML: balanced tags, attributes, text outside scripts."""
+
+    VOID = frozenset({"meta", "link", "br", "img", "input", "hr"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open_tags: list[str] = []
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.words: list[str] = []
+        self.specs: list[dict[str, Any]] = []
+        self.feed(html)
+        self.close()
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in self.VOID:
+            self.open_tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open_tags.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        inside = self.open_tags[-1] if self.open_tags else ""
+        if inside == "script" and "data-chart" in self.elements[-1][1]:
+            self.specs.append(json.loads(data))
+        elif inside not in ("script", "style"):
+            self.words.append(data)
+
+
+def test_page_is_well_formed_and_every_number_of_the_lake_is_on_it(
+    lake: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    html, markdown = written(lake, tmp_path)
+    page = Page(html)
+    assert page.open_tags == []
+    assert len(page.specs) == 6
+    for text in (page.text, markdown):
+        for expected in (
+            "1,517",  # requests in all
+            "21,238",  # impressions
+            "44,024",  # search_train of the release
+            "22.31",
+            "21.14%",
+            "57,188",
+            "−0.44",  # browsing depth here less the paper's
+            "+0.13 pp",
+            "58.0%",  # click rate in search at position 1
+            "59.3%",  # share of R->R
+            "0.5613",
+            "0.542 to 0.580",
+            "0.3388",  # Table 10
+            "5 of 21,306",
+            "5f2c91d0a7b34e61",
+        ):
+            assert expected in text, expected
+
+
+def test_page_asks_nothing_of_the_network(lake: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    html, markdown = written(lake, tmp_path)
+    page = Page(html)
+    for tag, attributes in page.elements:
+        for name in ("src", "href", "action", "poster", "srcset", "xlink:href"):
+            assert not re.match(r"\s*(https?:)?//", attributes.get(name, "")), (tag, attributes)
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "http" not in json.dumps(page.specs)
+    assert "http" not in markdown
+    policy = next(a["content"] for t, a in page.elements if a.get("http-equiv"))
+    assert "default-src 'none'" in policy
+
+
+def test_page_is_small_and_quickly_written(lake: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    started = time.process_time()
+    html, _ = written(lake, tmp_path)
+    assert time.process_time() - started < 5
+    assert len(html.encode()) < 3_000_000
+    assert html.count("window.vegaEmbed=") == 1
+
+
+def test_plots_tables_and_landmarks_are_named_for_who_cannot_see_them(
+    lake: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    html, _ = written(lake, tmp_path)
+    page = Page(html)
+    charts = [a for _, a in page.elements if a.get("role") == "img"]
+    assert charts
+    assert all(len(attributes["aria-label"]) > 40 for attributes in charts)
+    identifiers = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(identifiers) == len(set(identifiers))
+    for tag, attributes in page.elements:
+        if "aria-labelledby" in attributes:
+            assert attributes["aria-labelledby"] in identifiers
+        if tag == "a":
+            assert attributes["href"].removeprefix("#") in identifiers
+    n_tables = sum(tag == "table" for tag, _ in page.elements)
+    assert n_tables == sum(tag == "caption" for tag, _ in page.elements)
+    headings = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert headings[0] == 1
+    assert headings.count(1) == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(headings))
+
+
+def test_twin_is_called_one_everywhere_and_not_put_beside_published_models(
+    lake: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    html, markdown = written(lake, tmp_path, data_name="twin_hundredth", is_twin=True)
+    banner = "Synthetic twin: nothing on this page is a result on Qilin"
+    text = Page(html).text
+    assert banner in text
+    assert banner in markdown
+    assert "<title>twin_hundredth: a synthetic twin" in html
+    assert markdown.startswith("# twin_hundredth: a synthetic twin")
+    assert "only shows that the calibration holds" in text
+    assert "0.3388" not in text
+    assert "0.3388" not in markdown
+
+
+def test_page_on_published_rows_carries_no_banner(
+    lake: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    html, markdown = written(lake, tmp_path)
+    assert "Synthetic twin" not in Page(html).text
+    assert "Synthetic twin" not in markdown
+
+
+def test_empty_lake_is_described_in_words(tmp_path: Path) -> None:
+    with duckdb.connect() as nothing:
+        html, markdown = written(nothing, tmp_path / "nothing")
+        assert figures(nothing) == {}
+        nothing.execute(RELATIONS)
+        html_of_empty, _ = written(nothing, tmp_path / "empty")
+        assert figures(nothing) == {}
+    page = Page(html)
+    assert page.specs == []
+    for name in QUERIES:
+        assert f"The table {name} has not been built." in page.text
+        assert f"The table {name} has not been built." in markdown
+    assert Page(html_of_empty).text.count("holds no rows") >= len(QUERIES)
+
+
+@pytest.mark.parametrize("missing", QUERIES)
+def test_one_missing_relation_costs_only_its_own_section(
+    lake: duckdb.DuckDBPyConnection, tmp_path: Path, missing: str
+) -> None:
+    lake.execute(f"drop table {missing}")
+    html, _ = written(lake, tmp_path)
+    text = Page(html).text
+    assert f"{missing} has not been built" in text
+    others = [name for name in QUERIES if name != missing]
+    assert not any(f"{name} has not been built" in text for name in others)
+
+
+def test_null_and_nan_numbers_leave_a_gap_and_no_traceback(
+    lake: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    lake.execute("update bias.engagement_by_channel set like_rate = 'nan', share_rate = null")
+    lake.execute("update bias.engagement_by_answer_shown set click_rate = null")
+    lake.execute("update bias.click_rate_by_transition set click_rate = null")
+    lake.execute(
+        "update bias.click_rate_by_position "
+        "set click_rate = null, click_rate_low = null, click_rate_high = null"
+    )
+    lake.execute("update evaluation.leaderboard set value = 'nan', low = null where run = 'bm25'")
+    lake.execute("update evaluation.checks set passed = null, unexpected_count = null")
+    html, markdown = written(lake, tmp_path)
+    for text in (Page(html).text, markdown):
+        assert not re.search(r"\bnan\b", text, re.IGNORECASE)
+        assert not re.search(r"\bNone\b", text)
+    assert "did not run" in markdown
+
+
+def test_relation_with_another_shape_is_named(
+    lake: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    lake.execute("alter table core.requests drop column source_table")
+    _, markdown = written(lake, tmp_path)
+    assert "The table core.requests cannot be read" in markdown
+
+
+def test_model_is_never_shown_without_anchors(
+    lake: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    lake.execute("delete from evaluation.leaderboard where kind = 'anchor'")
+    html, markdown = written(lake, tmp_path)
+    assert "A model alone cannot be read" in markdown
+    assert "0.5613" not in markdown
+    assert "0.5613" not in html
+
+
+def test_model_that_was_not_trained_says_why_beside_the_anchors(
+    lake: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    lake.execute("delete from evaluation.leaderboard where kind = 'model'")
+    why = {"training/dcn_v2_search": "10 training requests are too few to learn from."}
+    html, markdown = written(lake, tmp_path, models_not_trained=why)
+    assert "10 training requests are too few to learn from." in Page(html).text
+    assert markdown.count("10 training requests are too few") == 1
+    assert "no model was trained" in markdown
+
+
+def test_summary_claims_no_fall_where_intervals_overlap(
+    lake: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    _, clear = written(lake, tmp_path / "clear")
+    assert "In search the click rate falls from 58.0%" in clear
+    assert "not distinguishable from random" not in clear
+    lake.execute(
+        "update bias.click_rate_by_position set click_rate_low = 0.01, click_rate_high = 0.99"
+    )
+    lake.execute("update evaluation.leaderboard set low = 0.1, high = 0.9 where mode = 'full'")
+    _, vague = written(lake, tmp_path / "vague")
+    assert "these rows do not show a fall" in vague
+    assert "not distinguishable from random by these intervals" in vague
+
+
+def test_failed_checks_come_first_and_errors_before_warnings(
+    lake: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    _, markdown = written(lake, tmp_path)
+    places = [
+        markdown.index(name)
+        for name in ("labels_are_zero_or_one", "notes_are_known", "positions_are_not_negative")
+    ]
+    assert places == sorted(places)
+    assert "1 failed as errors, 1 failed as warnings" in markdown
+
+
+def test_hostile_names_are_shown_and_not_run(
+    lake: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    hostile = "</script><script>alert('x')</script>|`*"
+    lake.execute("update evaluation.leaderboard set run = ? where run = 'bm25'", [hostile])
+    lake.execute("update evaluation.checks set why = ?", [hostile])
+    lake.execute("update bias.paper_values set cut = ? where cut = 'S->S'", [hostile])
+    html, markdown = written(lake, tmp_path, data_name=hostile, versions={hostile: hostile})
+    page = Page(html)
+    assert page.open_tags == []
+    assert hostile in page.text
+    assert "<script>alert" not in html
+    assert "<script>alert" not in markdown
+    assert not re.search(r"(?<!\\)\|`", markdown)
+
+
+def test_markdown_tables_have_as_many_cells_as_heads(
+    lake: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    _, markdown = written(lake, tmp_path)
+    lines = markdown.splitlines()
+    widths: list[int] = []
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        if line.startswith("|"):
+            widths.append(len(re.findall(r"(?<!\\)\|", line)))
+            if not following.startswith("|"):
+                assert len(set(widths)) == 1, line
+                widths = []
+
+
+def test_figures_are_pictures_of_the_bias_plots(lake: duckdb.DuckDBPyConnection) -> None:
+    pictures = figures(lake)
+    assert set(pictures) == {"click_rate_by_position", "click_rate_by_session_position"}
+    for png in pictures.values():
+        assert png.startswith(b"\x89PNG\r\n\x1a\n")
+        width, height = struct.unpack(">II", png[16:24])
+        assert width > height > 300
+
+
+PROBE = """
+<script>
+addEventListener("error", event => { document.title += " ERROR " + event.message; });
+addEventListener("unhandledrejection", event => { document.title += " ERROR " + event.reason; });
+addEventListener("securitypolicyviolation", event => {
+  document.title += " ERROR " + event.violatedDirective + " " + event.blockedURI;
+});
+setTimeout(() => {
+  const root = document.documentElement;
+  document.title += " SVG " + document.querySelectorAll(".chart svg").length
+    + " OVERFLOW " + (root.scrollWidth - root.clientWidth);
+}, 4000);
+</script>
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+@pytest.mark.parametrize("width", [1200, 500])
+def test_browser_draws_all_plots_without_an_error_or_a_sideways_scroll(
+    lake: duckdb.DuckDBPyConnection, tmp_path: Path, width: int
+) -> None:
+    html, _ = written(lake, tmp_path / "report", is_twin=True, data_name="twin_hundredth")
+    probed = tmp_path / "probed.html"
+    probed.write_text(html.replace("</head>", PROBE + "</head>", 1), encoding="utf-8")
+    assert CHROMIUM
+    done = subprocess.run(
+        [
+            *(CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic"),
+            *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
+            *("--disable-sync", f"--user-data-dir={tmp_path / 'profile'}"),
+            *("--virtual-time-budget=20000", f"--window-size={width},2000"),
+            *("--enable-logging=stderr", "--dump-dom", probed.as_uri()),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    title = re.search(r"<title>(.*?)</title>", done.stdout)
+    assert title, done.stderr
+    assert "ERROR" not in title[1]
+    assert "SVG 6 OVERFLOW 0" in title[1]
+    assert not re.findall(r"CONSOLE.*", done.stderr)
