@@ -161,3 +161,25 @@ def _select_text(text: str) -> str:
     start = next(token.end + 1 for token in tokens if token.token_type is TokenType.ALIAS)
     end = next(token.start for token in tokens if token.token_type is TokenType.SEMICOLON)
     return text[start:end].strip()
+
+
+def column_lineage(
+    view: View, schema: dict[str, dict[str, dict[str, str]]]
+) -> dict[str, set[tuple[str, str]]]:
+    """For each column, the (relation, column) pairs of the parents it is computed from.
+
+    ``schema`` gives the parents' columns and types: schema -> relation -> column -> type.
+    """
+    # sqlglot's optimizer is a third of its import time and needed only while building.
+    from sqlglot.lineage import lineage
+
+    nodes = lineage(None, view.select, schema, dialect="duckdb", trim_selects=False)
+    assert isinstance(nodes, dict)
+    return {
+        column: {
+            (f"{leaf.source.db}.{leaf.source.name}", exp.to_column(leaf.name).name)
+            for leaf in node.walk()
+            if isinstance(leaf.source, exp.Table) and not leaf.downstream
+        }
+        for column, node in nodes.items()
+    }
