@@ -313,8 +313,9 @@ def _run(
     from great_expectations.core import ExpectationSuite
 
     gx_suite = ExpectationSuite(name=suite.qualified, expectations=_build(suite, expectations))
-    results = [
-        r.to_json_dict() for r in batch.validate(gx_suite, result_format=result_format).results
+    results: list[dict[str, Any]] = [
+        dict(r.to_json_dict())
+        for r in batch.validate(gx_suite, result_format=result_format).results
     ]
     by_name = {result["expectation_config"]["meta"]["name"]: result for result in results}
     if set(by_name) != {e.name for e in expectations} or len(results) != len(expectations):
