@@ -7,16 +7,55 @@ blocks; both templates walk that list, so the two files cannot tell different st
 
 from __future__ import annotations
 
-import functools
-import json
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
+
+from qilin_dagster.report_blocks import (
+    CHANNELS,
+    MEASURE_LABELS,
+    NOTHING,
+    TRANSITION_LABELS,
+    Block,
+    Bullets,
+    Cell,
+    Chart,
+    Column,
+    Heading,
+    Row,
+    Section,
+    Table,
+    Text,
+    bin_label,
+    channel_label,
+    count,
+    difference_text,
+    interval,
+    is_number,
+    measured,
+    metric_label,
+    metric_order,
+    number,
+    percent,
+    percent_interval,
+    run_label,
+    signed,
+)
+from qilin_dagster.report_charts import (
+    DARK,
+    FONT,
+    LIGHT,
+    charts_javascript,
+    leaderboard_chart,
+    position_chart,
+    printed_spec,
+    session_position_chart,
+)
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -53,68 +92,12 @@ PAPER_TABLE_10 = {
 }
 
 HEADLINE_METRIC = "mrr@10"
-METRIC_ORDER = (
-    *("mrr@10", "map@10", "ndcg@10", "recall@10", "precision@10"),
-    *("mrr@100", "map@100", "ndcg@100", "recall@100", "precision@100"),
-    *("auc", "gauc", "log_loss"),
-)
+RATE_COLUMNS = ("click_rate", "click_rate_low", "click_rate_high")
+PAPER_TABLE_TITLES = {"Table 5": "Table 5: engagement", "Table 6": "Table 6: transitions"}
 MODE_TITLES = {
     "full": "full: every test request, ties counted in expectation",
     "official": "official: the first 1,000 test rows, ties broken by the given order",
 }
-RUN_LABELS = {
-    "random": "Random order",
-    "display_order": "Display order",
-    "reverse_display_order": "Reverse display order",
-    "popularity": "Popularity in train",
-    "id_block_rule": "Id-block rule (leak)",
-    "oracle": "Oracle",
-    "bm25": "BM25",
-    "dcn_v2": "DCN-V2",
-}
-MEASURE_LABELS = {
-    "n_requests": "Requests",
-    "browsing_depth_mean": "Browsing depth, mean",
-    "first_click_position_mean": "First clicked position, mean",
-    "clicks_per_request": "Clicks per request",
-    "click_rate": "Click rate",
-    "like_rate": "Like rate, of clicks",
-    "collect_rate": "Collect rate, of clicks",
-    "share_rate": "Share rate, of clicks",
-    "comment_rate": "Comment rate, of clicks",
-    "n_transitions": "Transitions",
-    "transition_share": "Share of transitions",
-}
-CHANNELS = ("search", "recommendation")
-CHANNEL_LABELS = {"search": "Search", "recommendation": "Recommendation"}
-TRANSITION_LABELS = {
-    "S->S": "Search, then search",
-    "R->S": "Recommendation, then search",
-    "R->R": "Recommendation, then recommendation",
-    "S->R": "Search, then recommendation",
-}
-
-# The page sets these as CSS variables for light and dark; a PNG has no style sheet and is light.
-LIGHT = {
-    "search": "#1d6a8a",
-    "recommendation": "#c2502f",
-    "ink": "#1c1f23",
-    "muted": "#646b73",
-    "line": "#dcdfe3",
-    "paper": "#ffffff",
-}
-DARK = {
-    "search": "#62b8d8",
-    "recommendation": "#f2916f",
-    "ink": "#e6e7e9",
-    "muted": "#9aa1a9",
-    "line": "#343a41",
-    "paper": "#15181b",
-}
-FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
-NOTHING = "–"
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,10 +127,11 @@ def write_report(connection: duckdb.DuckDBPyConnection, out: Path, provenance: P
         "light": LIGHT,
         "dark": DARK,
         "font": FONT,
+        "metric_label": metric_label,
     }
     html = _html_environment().get_template("report.html.j2")
     markdown = _markdown_environment().get_template("report.md.j2")
-    rendered = html.render(page, javascript=_charts_javascript())
+    rendered = html.render(page, javascript=charts_javascript())
     (out / "report.html").write_text(rendered, encoding="utf-8")
     (out / "report.md").write_text(markdown.render(page), encoding="utf-8")
 
@@ -158,9 +142,9 @@ def figures(connection: duckdb.DuckDBPyConnection) -> dict[str, bytes]:
 
     numbers = read_numbers(connection)
     charts = {
-        "click_rate_by_position": position_chart(numbers["bias.click_rate_by_position"]),
+        "click_rate_by_position": position_chart(numbers["bias.click_rate_by_position"].rows),
         "click_rate_by_session_position": session_position_chart(
-            numbers["bias.click_rate_by_session_position"]
+            numbers["bias.click_rate_by_session_position"].rows
         ),
     }
     return {
@@ -228,158 +212,13 @@ def _read(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> Relat
 
 
 # ---------------------------------------------------------------------------------------------
-# Blocks: what a section is made of. Both templates know exactly these.
-
-
-@dataclass(frozen=True)
-class Text:
-    """A paragraph; tone 'missing' says that numbers are absent, 'note' is an aside."""
-
-    text: str
-    tone: str = ""
-    kind: str = field(default="text", init=False)
-
-
-@dataclass(frozen=True)
-class Heading:
-    text: str
-    id: str
-    kind: str = field(default="heading", init=False)
-
-
-@dataclass(frozen=True)
-class Bullets:
-    items: tuple[str, ...]
-    kind: str = field(default="bullets", init=False)
-
-
-@dataclass(frozen=True)
-class Column:
-    title: str
-    is_number: bool = True
-    group: str = ""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One table cell: the value, a small second line, and a bar of that share of its width."""
-
-    text: str
-    detail: str = ""
-    bar: float | None = None
-    tone: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    id: str
-    caption: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    folded: str = ""  # the summary line under which the table is folded away, if any
-    kind: str = field(default="table", init=False)
-
-    @property
-    def column_groups(self) -> list[tuple[str, int]]:
-        """(title, width) of the upper head line; empty when no column is in a group."""
-        groups: list[tuple[str, int]] = []
-        for column in self.columns:
-            if groups and column.group and groups[-1][0] == column.group:
-                groups[-1] = (column.group, groups[-1][1] + 1)
-            else:
-                groups.append((column.group, 1))
-        return groups if any(name for name, _ in groups) else []
-
-
-@dataclass(frozen=True)
-class Chart:
-    id: str
-    caption: str
-    description: str  # for those who do not see it
-    spec: dict[str, Any]
-    metrics: tuple[str, ...] = ()  # offered in a menu that sets the chart's parameter `metric`
-    kind: str = field(default="chart", init=False)
-
-
-Block = Text | Heading | Bullets | Table | Chart
-
-
-@dataclass(frozen=True)
-class Section:
-    id: str
-    title: str
-    blocks: tuple[Block, ...]
-
-
-# ---------------------------------------------------------------------------------------------
-# Numbers as text
-
-
-def _is_number(value: Any) -> bool:
-    return value is not None and not math.isnan(float(value))
-
-
-def count(value: Any) -> str:
-    return f"{int(value):,}" if _is_number(value) else NOTHING
-
-
-def number(value: Any, digits: int = 2) -> str:
-    return f"{float(value):,.{digits}f}".replace("-", "−") if _is_number(value) else NOTHING
-
-
-def percent(value: Any, digits: int = 1) -> str:
-    return f"{number(100 * float(value), digits)}%" if _is_number(value) else NOTHING
-
-
-def signed(text: str) -> str:
-    return text if text.startswith(("−", NOTHING)) or not text.strip("0.%") else f"+{text}"
-
-
-def measured(measure: str, value: Any) -> str:
-    """A measure in its own unit: counts whole, shares in percent, means with two digits."""
-    if measure.startswith("n_"):
-        return count(value)
-    if measure.endswith(("_rate", "_share")):
-        return percent(value, 2)
-    return number(value)
-
-
-def difference_text(measure: str, value: Any) -> str:
-    if measure.startswith("n_"):
-        return signed(number(value, 0))
-    if measure.endswith(("_rate", "_share")):
-        return signed(f"{number(100 * float(value))} pp") if _is_number(value) else NOTHING
-    return signed(number(value))
-
-
-def interval(low: Any, high: Any, as_percent: bool = False, digits: int = 3) -> str:
-    if not (_is_number(low) and _is_number(high)):
-        return ""
-    if as_percent:
-        return f"{number(100 * float(low), 1)} to {percent(high)}"
-    return f"{number(low, digits)} to {number(high, digits)}"
-
-
-def _cells(texts: Iterable[str]) -> tuple[Cell, ...]:
-    return tuple(Cell(text) for text in texts)
-
-
-def channel_label(channel: str) -> str:
-    return CHANNEL_LABELS.get(channel, channel)
-
-
-def run_label(run: str) -> str:
-    return RUN_LABELS.get(run, run)
-
-
-# ---------------------------------------------------------------------------------------------
 # The top of the page
 
 
 def page_title(provenance: Provenance) -> str:
     if provenance.is_twin:
-        return f"{provenance.data_name}: a synthetic twin of the Qilin log"
-    return f"{provenance.data_name}: the Qilin log, read"
+        return f"Reading a synthetic twin of the Qilin log: {provenance.data_name}"
+    return f"Reading the Qilin log: {provenance.data_name}"
 
 
 def facts(numbers: Numbers) -> list[tuple[str, str]]:
@@ -393,7 +232,7 @@ def facts(numbers: Numbers) -> list[tuple[str, str]]:
         found.append((count(impressions[0]["n_impressions"]), "impressions"))
     by_channel = {row["channel"]: row for row in numbers["bias.engagement_by_channel"].rows}
     for channel in CHANNELS:
-        if channel in by_channel and _is_number(by_channel[channel]["click_rate"]):
+        if channel in by_channel and is_number(by_channel[channel]["click_rate"]):
             text = percent(by_channel[channel]["click_rate"])
             found.append((text, f"click rate, {channel_label(channel).lower()}"))
     return found
@@ -419,6 +258,8 @@ def summary(numbers: Numbers, provenance: Provenance) -> str:
         sentences.extend(_position_sentence(numbers, channel))
     for task in CHANNELS:
         sentences.extend(_leaderboard_sentences(numbers, task))
+    if any("(" in sentence for sentence in sentences[1:]):
+        sentences.append("Ranges in parentheses are 95% intervals.")
     failed = [row for row in numbers["evaluation.checks"].rows if row["passed"] is False]
     if numbers["evaluation.checks"].rows:
         n_checks = len(numbers["evaluation.checks"].rows)
@@ -441,7 +282,7 @@ def _position_sentence(numbers: Numbers, channel: str) -> list[str]:
             for row in numbers["bias.click_rate_by_position"].rows
             if row["channel"] == channel
             and 1 <= row["position_bin"] <= 10
-            and _is_number(row["click_rate"])
+            and all(is_number(row[name]) for name in RATE_COLUMNS)
         ),
         key=lambda row: row["position_bin"],
     )
@@ -456,15 +297,11 @@ def _position_sentence(numbers: Numbers, channel: str) -> list[str]:
         verb, hedge = "rises", ""
     else:
         verb, hedge = "goes", "; the intervals overlap, so these rows do not show a fall"
-    return [
-        (
-            f"In {channel} the click rate {verb} from {percent(first['click_rate'])} "
-            f"({interval(low_first, high_first, as_percent=True)}) at position "
-            f"{first['position_bin']} to {percent(last['click_rate'])} "
-            f"({interval(low_last, high_last, as_percent=True)}) at position "
-            f"{last['position_bin']}{hedge}."
-        )
-    ]
+    at_first = f"{percent(first['click_rate'])} ({percent_interval(low_first, high_first)})"
+    at_last = f"{percent(last['click_rate'])} ({percent_interval(low_last, high_last)})"
+    first_bin, last_bin = first["position_bin"], last["position_bin"]
+    change = f"from {at_first} at position {first_bin} to {at_last} at position {last_bin}"
+    return [f"In {channel} the click rate {verb} {change}{hedge}."]
 
 
 def _leaderboard_sentences(numbers: Numbers, task: str) -> list[str]:
@@ -474,7 +311,7 @@ def _leaderboard_sentences(numbers: Numbers, task: str) -> list[str]:
         if row["task"] == task
         and row["mode"] == "full"
         and row["metric"] == HEADLINE_METRIC
-        and _is_number(row["value"])
+        and is_number(row["value"])
     ]
     anchors = {row["run"]: row for row in rows if row["kind"] == "anchor"}
     models = sorted(
@@ -484,18 +321,16 @@ def _leaderboard_sentences(numbers: Numbers, task: str) -> list[str]:
         return []
     random, shown = anchors["random"], anchors["display_order"]
     sentence = (
-        f"On {task} test requests the order in which the app showed the notes reaches MRR@10 "
+        f"Ranking {task} test notes in the order the app showed them gives MRR@10 "
         f"{_with_interval(shown)}, a random order {_with_interval(random)}"
     )
     if not models:
-        return [f"{sentence}; no model was trained."]
+        return [f"{sentence}; no model has been evaluated there."]
     best = models[0]
-    return [
-        (
-            f"{sentence}; the best model, {run_label(best['run'])}, reaches {_with_interval(best)}, "
-            f"{_compared(best, random, 'random')} and {_compared(best, shown, 'the shown order')}."
-        )
-    ]
+    against_random = _compared(best, random, "random")
+    against_shown = _compared(best, shown, "the shown order")
+    model = f"and the highest model, {run_label(best['run'])}, {_with_interval(best)}"
+    return [f"{sentence}, {model}: {against_random} and {against_shown}."]
 
 
 def _with_interval(row: Row) -> str:
@@ -505,7 +340,8 @@ def _with_interval(row: Row) -> str:
 
 def _compared(row: Row, anchor: Row, name: str) -> str:
     """How a model stands to an anchor, as far as two separate intervals can say."""
-    if not all(_is_number(value) for value in (row["low"], row["high"], anchor["low"])):
+    limits = (row["low"], row["high"], anchor["low"], anchor["high"])
+    if not all(is_number(value) for value in limits):
         return f"{'above' if row['value'] > anchor['value'] else 'not above'} {name}"
     if row["low"] > anchor["high"]:
         return f"clearly above {name}"
@@ -526,6 +362,7 @@ def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
         session_positions(numbers),
         answers(numbers),
         transitions(numbers),
+        anchors(numbers),
         *(leaderboard(numbers, provenance, task) for task in CHANNELS),
         checks(numbers),
         provenance_section(provenance),
@@ -613,8 +450,8 @@ def rows_read(numbers: Numbers) -> Section:
 
 
 ENGAGEMENT_MEASURES = (
-    *("n_requests", "browsing_depth_mean", "first_click_position_mean", "clicks_per_request"),
-    *("click_rate", "like_rate", "collect_rate", "share_rate", "comment_rate"),
+    *("browsing_depth_mean", "first_click_position_mean", "clicks_per_request", "click_rate"),
+    *("like_rate", "collect_rate", "share_rate", "comment_rate", "n_requests"),
 )
 
 
@@ -629,7 +466,7 @@ def _engagement_table(
         values = [row.get(measure) for _, row in groups]
         cells = [Cell(MEASURE_LABELS[measure]), *(Cell(measured(measure, v)) for v in values)]
         if with_difference:
-            known = measure != "n_requests" and all(_is_number(value) for value in values)
+            known = measure != "n_requests" and all(is_number(value) for value in values)
             cells.append(
                 Cell(difference_text(measure, float(values[0]) - float(values[1])))  # type: ignore[arg-type]
                 if known
@@ -665,7 +502,9 @@ def paper_beside_ours(numbers: Numbers, provenance: Provenance) -> Section:
         rows = [row for row in relation.rows if row["paper_table"] == paper_table]
         cuts = sorted({row["cut"] for row in rows}, key=_cut_order)
         measures = sorted({row["measure"] for row in rows}, key=_measure_order)
-        blocks.append(Heading(paper_table, f"paper-{_slug(paper_table)}"))
+        blocks.append(
+            Heading(PAPER_TABLE_TITLES.get(paper_table, paper_table), _slug(f"paper {paper_table}"))
+        )
         for start in range(0, len(cuts), 2):
             blocks.append(_paper_table(paper_table, rows, measures, cuts[start : start + 2]))
     return Section("paper", title, tuple(blocks))
@@ -709,14 +548,14 @@ def _paper_table(paper_table: str, rows: list[Row], measures: list[str], cuts: l
                 Cell(measured(measure, row.get("our_value"))),
                 Cell(
                     difference_text(measure, row.get("difference")),
-                    detail=signed(percent(relative)) if _is_number(relative) else "",
+                    detail=signed(percent(relative)) if is_number(relative) else "",
                 ),
             ]
         body.append(tuple(cells))
-    names = " and ".join(_cut_label(cut).lower() for cut in cuts)
+    names = " and ".join(_cut_label(cut) for cut in cuts)
     return Table(
         f"paper-{_slug(paper_table)}-{'-'.join(_slug(cut) for cut in cuts)}",
-        f"{paper_table}, {names}. pp: percentage points; the small figure is relative.",
+        f"{paper_table}: {names}. Small figures are relative differences; pp: percentage points.",
         tuple(columns),
         tuple(body),
     )
@@ -724,7 +563,7 @@ def _paper_table(paper_table: str, rows: list[Row], measures: list[str], cuts: l
 
 def positions(numbers: Numbers) -> Section:
     relation = numbers["bias.click_rate_by_position"]
-    spec = position_chart(relation)
+    spec = position_chart(relation.rows)
     title = "Click rate by position"
     if spec is None:
         return Section("positions", title, (_missing(relation),))
@@ -753,7 +592,7 @@ def positions(numbers: Numbers) -> Section:
 
 def session_positions(numbers: Numbers) -> Section:
     relation = numbers["bias.click_rate_by_session_position"]
-    spec = session_position_chart(relation)
+    spec = session_position_chart(relation.rows)
     title = "Click rate along a session"
     if spec is None:
         return Section("session-positions", title, (_missing(relation),))
@@ -784,10 +623,6 @@ def session_positions(numbers: Numbers) -> Section:
     )
 
 
-def _bin_label(value: int) -> str:
-    return ">10" if value == 11 else str(value)
-
-
 def _curve_description(name: str, rows: Sequence[Row], column: str) -> str:
     """The chart in words: every rate, so that nothing is only in the picture."""
     parts = []
@@ -795,7 +630,7 @@ def _curve_description(name: str, rows: Sequence[Row], column: str) -> str:
         bins = sorted((r for r in rows if r["channel"] == channel), key=lambda row: row[column])
         if bins:
             points = ", ".join(
-                f"{_bin_label(row[column])}: {percent(row['click_rate'])}" for row in bins
+                f"{bin_label(row[column])}: {percent(row['click_rate'])}" for row in bins
             )
             parts.append(f"{channel_label(channel)} {points}.")
     return f"Line chart of click rate by {name}. {' '.join(parts)}"
@@ -811,11 +646,13 @@ def _curve_table(table_id: str, title: str, rows: Sequence[Row], column: str, n:
     by_key = {(row["channel"], row[column]): row for row in rows}
     body = []
     for value in sorted({row[column] for row in rows}):
-        cells = [Cell(_bin_label(value))]
+        cells = [Cell(bin_label(value))]
         for channel in present:
             row = by_key.get((channel, value), {})
-            limits = interval(row.get("click_rate_low"), row.get("click_rate_high"), True)
-            cells += _cells((percent(row.get("click_rate")), limits or NOTHING, count(row.get(n))))
+            limits = percent_interval(row.get("click_rate_low"), row.get("click_rate_high"))
+            cells.append(Cell(percent(row.get("click_rate"))))
+            cells.append(Cell(limits or NOTHING))
+            cells.append(Cell(count(row.get(n)), tone="muted"))
         body.append(tuple(cells))
     return Table(
         f"table-{table_id}",
@@ -867,18 +704,13 @@ def transitions(numbers: Numbers) -> Section:
     order = {name: n for n, name in enumerate(TRANSITION_LABELS)}
     rows = sorted(relation.rows, key=lambda row: order.get(row["transition"], len(order)))
     shares = [float(row["transition_share"] or 0) for row in rows]
-    widest_rate = max((float(row["click_rate"] or 0) for row in rows), default=0) or 1
     body = tuple(
         (
-            Cell(TRANSITION_LABELS.get(row["transition"], row["transition"])),
+            Cell(_cut_label(str(row["transition"]))),
             Cell(count(row["n_transitions"])),
-            Cell(percent(row["transition_share"]), bar=share, tone="bar"),
+            Cell(percent(row["transition_share"]), bar=share),
             Cell(number(row["clicks_per_request"])),
-            Cell(
-                percent(row["click_rate"]),
-                bar=float(row["click_rate"] or 0) / widest_rate,
-                tone="bar",
-            ),
+            Cell(percent(row["click_rate"])),
         )
         for row, share in zip(rows, shares, strict=True)
     )
@@ -892,8 +724,7 @@ def transitions(numbers: Numbers) -> Section:
             ),
             Table(
                 "click-rate-by-transition",
-                "How often one channel follows another, and the clicks that follow. Bars: share "
-                "of all transitions; click rate relative to the highest.",
+                "How often one channel follows another, and the clicks that follow.",
                 (
                     Column("Transition", is_number=False),
                     Column("Pairs"),
@@ -907,6 +738,9 @@ def transitions(numbers: Numbers) -> Section:
     )
 
 
+MAP_SENTENCE = (
+    " MAP divides by the smaller of the clicked notes and the depth, MAP/R by the clicked notes."
+)
 ANCHOR_SENTENCES = (
     (
         "Display order is an upper anchor for clicks, not for relevance: users click what they are "
@@ -925,6 +759,15 @@ ANCHOR_SENTENCES = (
 )
 
 
+def anchors(numbers: Numbers) -> Section:
+    relation = numbers["evaluation.leaderboard"]
+    title = "How to read the leaderboards"
+    if not relation.rows:
+        return Section("anchors", title, (_missing(relation),))
+    lead = Text("A model is never shown alone. Beside it stand anchors that learn nothing:")
+    return Section("anchors", title, (lead, Bullets(ANCHOR_SENTENCES)))
+
+
 def leaderboard(numbers: Numbers, provenance: Provenance, task: str) -> Section:
     relation = numbers["evaluation.leaderboard"]
     section_id, title = f"leaderboard-{task}", f"Leaderboard: {channel_label(task).lower()}"
@@ -938,11 +781,10 @@ def leaderboard(numbers: Numbers, provenance: Provenance, task: str) -> Section:
         blocks.append(
             Text(
                 "Each run orders the notes of a test request anew and is scored against its "
-                "clicks: models among their anchors. Lines are 95% intervals over requests; two "
-                "runs whose intervals overlap may still differ when compared request by request."
+                "clicks. Intervals are over requests; two runs whose intervals overlap may still "
+                "differ when compared request by request."
             )
         )
-        blocks.append(Bullets(ANCHOR_SENTENCES))
     for mode in sorted({row["mode"] for row in rows}, key=lambda mode: (mode != "full", mode)):
         blocks += _leaderboard_mode(task, mode, [row for row in rows if row["mode"] == mode])
     not_trained = {
@@ -974,14 +816,14 @@ def _leaderboard_mode(task: str, mode: str, rows: list[Row]) -> list[Block]:
             )
         )
         return blocks
-    metrics = sorted({row["metric"] for row in rows}, key=_metric_order)
+    metrics = sorted({row["metric"] for row in rows}, key=metric_order)
     headline = HEADLINE_METRIC if HEADLINE_METRIC in metrics else metrics[0]
     by_key = {(row["run"], row["metric"]): row for row in rows}
     kinds = {row["run"]: row["kind"] for row in rows}
 
     def headline_value(run: str) -> float:
         value: Any = by_key.get((run, headline), {}).get("value")
-        return float(value) if _is_number(value) else -math.inf
+        return float(value) if is_number(value) else -math.inf
 
     runs = sorted(kinds, key=lambda run: (-headline_value(run), run))
     n_requests = {run: next(r["n_requests"] for r in rows if r["run"] == run) for run in runs}
@@ -992,11 +834,16 @@ def _leaderboard_mode(task: str, mode: str, rows: list[Row]) -> list[Block]:
         for run in runs
         if (run, headline) in by_key
     )
+    spans = (
+        "bars are 95% intervals"
+        if any(is_number(row["low"]) for row in rows)
+        else "no intervals were computed"
+    )
     blocks.append(
         Chart(
             f"chart-{mode_id}",
-            f"{channel_label(task)}, mode {mode}, {scored_text} requests. Models are diamonds in "
-            "colour, anchors grey circles; lines are 95% intervals.",
+            f"{channel_label(task)}, mode {mode}, {scored_text} requests. Models are coloured "
+            f"diamonds, anchors grey circles; {spans}.",
             f"Dot plot of {headline} by run, highest first. {description}.",
             leaderboard_chart(task, rows, runs, headline),
             metrics=(headline, *(metric for metric in metrics if metric != headline)),
@@ -1004,37 +851,28 @@ def _leaderboard_mode(task: str, mode: str, rows: list[Row]) -> list[Block]:
     )
     body = []
     for run in runs:
-        cells = [Cell(run_label(run), tone=kinds[run]), Cell(kinds[run], tone=kinds[run])]
+        # A run that lacks requests is scored on them as if it had found nothing, or not at all.
+        lacking = max(int(r.get("n_missing") or 0) for r in rows if r["run"] == run)
+        kind = f"{kinds[run]}, lacks {_plural(lacking, 'request')}" if lacking else kinds[run]
+        cells = [Cell(run_label(run), detail=kind, tone=kinds[run])]
         for metric in metrics:
             row = by_key.get((run, metric), {})
             text = number(row.get("value"), 4)
-            cells.append(Cell(text, detail=interval(row.get("low"), row.get("high"))))
-        cells.append(Cell(count(n_requests[run])))
+            cells.append(Cell(text, detail=interval(row.get("low"), row.get("high"), "–")))
         body.append(tuple(cells))
     blocks.append(
         Table(
             f"table-{mode_id}",
-            f"{channel_label(task)}, mode {mode_title}. Highest {metric_label(headline)} first; "
-            "small figures are 95% intervals.",
+            f"{channel_label(task)}, mode {mode}, all metrics; {spans.replace('bars', 'small figures')}."
+            + (MAP_SENTENCE if any(metric.startswith("map_r@") for metric in metrics) else ""),
             (
                 Column("Run", is_number=False),
-                Column("Kind", is_number=False),
                 *(Column(metric_label(metric)) for metric in metrics),
-                Column("Requests"),
             ),
             tuple(body),
         )
     )
     return blocks
-
-
-def metric_label(metric: str) -> str:
-    return metric.replace("_", " ").upper()
-
-
-def _metric_order(metric: str) -> tuple[int, str]:
-    known = metric in METRIC_ORDER
-    return (METRIC_ORDER.index(metric) if known else len(METRIC_ORDER), metric)
 
 
 def _paper_table_10(numbers: Numbers, provenance: Provenance, task: str) -> list[Block]:
@@ -1121,7 +959,7 @@ def _check_table(table_id: str, caption: str, rows: list[Row], folded: str = "")
         (
             Column("Check", is_number=False),
             Column("Outcome", is_number=False),
-            Column("Rows"),
+            Column("Rows against"),
             Column("Observed", is_number=False),
             Column("Why it is checked", is_number=False),
         ),
@@ -1130,19 +968,32 @@ def _check_table(table_id: str, caption: str, rows: list[Row], folded: str = "")
                 Cell(str(row["check_name"]), detail=str(row["asset"])),
                 Cell(
                     outcome[row["passed"]],
-                    detail="warning" if _is_warning(row) else "error",
+                    detail=str(row["severity"]).lower(),
                     tone=""
                     if row["passed"] is not False
                     else ("warned" if _is_warning(row) else "failed"),
                 ),
-                Cell(count(row["unexpected_count"])),
-                Cell(str(row["observed"] or NOTHING), tone="prose"),
+                Cell(
+                    count(row["unexpected_count"]),
+                    detail=f"of {count(row['element_count'])}" if row.get("element_count") else "",
+                ),
+                Cell(
+                    str(row.get("error") or row["observed"] or NOTHING),
+                    detail=_examples(row),
+                    tone="prose",
+                ),
                 Cell(str(row["why"] or NOTHING), tone="prose"),
             )
             for row in rows
         ),
         folded=folded,
     )
+
+
+def _examples(row: Row) -> str:
+    """The first rows that broke a failed check, where the lake keeps them."""
+    examples = row.get("examples") or []
+    return f"for example {', '.join(map(str, examples[:3]))}" if examples else ""
 
 
 def provenance_section(provenance: Provenance) -> Section:
@@ -1167,235 +1018,6 @@ def provenance_section(provenance: Provenance) -> Section:
         blocks.append(Heading("Clocks", "provenance-clocks"))
         blocks.append(Bullets(tuple(provenance.clock_evidence)))
     return Section("provenance", "Provenance", tuple(blocks))
-
-
-# ---------------------------------------------------------------------------------------------
-# Charts: Vega-Lite specifications in colours by name, `var(--name)`
-
-
-def position_chart(relation: Relation) -> dict[str, Any] | None:
-    return _curve_chart(
-        relation.rows, "position_bin", "Position in the list the app returned", "Position"
-    )
-
-
-def session_position_chart(relation: Relation) -> dict[str, Any] | None:
-    return _curve_chart(
-        relation.rows,
-        "session_position_bin",
-        "Order of the request in its app session",
-        "Order in session",
-    )
-
-
-def _colour(name: str) -> str:
-    return f"var(--{name})"
-
-
-def printed_spec(spec: dict[str, Any]) -> dict[str, Any]:
-    """The same chart for paper: colours of the light page, a fixed width, a background."""
-    text = json.dumps(spec)
-    for name, value in LIGHT.items():
-        text = text.replace(_colour(name), value)
-    printed: dict[str, Any] = json.loads(text)
-    printed |= {"width": 620, "background": LIGHT["paper"], "padding": 16}
-    return printed
-
-
-def _curve_chart(
-    rows: Sequence[Row], column: str, axis_title: str, short_title: str
-) -> dict[str, Any] | None:
-    import altair as alt
-
-    points = [
-        {
-            "channel": channel_label(row["channel"]),
-            "bin": row[column],
-            "label": _bin_label(row[column]),
-            # The two channels stand a little apart so that intervals do not cover each other.
-            "x": row[column] + (0.09 if row["channel"] == "recommendation" else -0.09),
-            "rate": float(row["click_rate"]),
-            "low": float(row["click_rate_low"]),
-            "high": float(row["click_rate_high"]),
-            "n_clicks": int(row["n_clicks"]),
-            "n_impressions": int(row["n_impressions"]),
-            "interval": interval(row["click_rate_low"], row["click_rate_high"], True),
-        }
-        for row in rows
-        if row[column] is not None
-        and all(_is_number(row[c]) for c in ("click_rate", "click_rate_low", "click_rate_high"))
-    ]
-    if not points:
-        return None
-    # The wide interval of a rare place must not flatten the curve: it may leave the plot.
-    highs = [point["high"] for point in points if 1 <= point["bin"] <= 10]
-    top = min(1.0, 1.06 * max([*highs, *(point["rate"] for point in points)]))
-    channels = [channel_label(channel) for channel in CHANNELS]
-    first = min(point["bin"] for point in points)
-    colour = alt.Color(
-        "channel:N",
-        scale=alt.Scale(domain=channels, range=[_colour(channel) for channel in CHANNELS]),
-        legend=alt.Legend(title=None, orient="top", symbolStrokeWidth=0),
-    )
-    base = alt.Chart(alt.InlineData(values=points)).encode(
-        x=alt.X(
-            "x:Q",
-            title=axis_title,
-            scale=alt.Scale(domain=[first - 0.4, 11.4], nice=False),
-            axis=alt.Axis(
-                values=list(range(first, 12)),
-                labelExpr="datum.value == 11 ? '>10' : format(datum.value, 'd')",
-                grid=False,
-            ),
-        ),
-        color=colour,
-    )
-    rate = alt.Y(
-        "rate:Q",
-        title="Click rate",
-        scale=alt.Scale(domain=[0, top], nice=False),
-        axis=alt.Axis(format=".0%", tickCount=5),
-    )
-    intervals = base.mark_rule(strokeWidth=5, opacity=0.28, clip=True).encode(
-        y=alt.Y("low:Q", title="Click rate"), y2="high:Q"
-    )
-    # Neither the card on top nor the pool of deep places is a next step of the curve.
-    line = (
-        base.transform_filter("datum.bin >= 1 && datum.bin <= 10")
-        .mark_line(strokeWidth=1.6)
-        .encode(y=rate)
-    )
-    dots = base.mark_point(filled=True, size=62, opacity=1).encode(
-        y=rate,
-        shape=alt.Shape("channel:N", scale=alt.Scale(domain=channels, range=["circle", "square"])),
-        tooltip=[
-            alt.Tooltip("channel:N", title="Channel"),
-            alt.Tooltip("label:N", title=short_title),
-            alt.Tooltip("rate:Q", title="Click rate", format=".2%"),
-            alt.Tooltip("interval:N", title="95% interval"),
-            alt.Tooltip("n_clicks:Q", title="Clicks", format=","),
-            alt.Tooltip("n_impressions:Q", title="Impressions", format=","),
-        ],
-    )
-    return _finished(alt.layer(intervals, line, dots).properties(height=300))
-
-
-def leaderboard_chart(
-    task: str, rows: Sequence[Row], runs: Sequence[str], headline: str
-) -> dict[str, Any]:
-    import altair as alt
-
-    points = [
-        {
-            "run": run_label(row["run"]),
-            "kind": row["kind"],
-            "metric": row["metric"],
-            "metric_label": metric_label(row["metric"]),
-            "value": float(row["value"]),
-            "low": float(row["low"]) if _is_number(row["low"]) else None,
-            "high": float(row["high"]) if _is_number(row["high"]) else None,
-            "end": float(row["high"]) if _is_number(row["high"]) else float(row["value"]),
-            "interval": interval(row["low"], row["high"]) or "not computed",
-            "n_requests": int(row["n_requests"]) if _is_number(row["n_requests"]) else None,
-        }
-        for row in rows
-        if _is_number(row["value"])
-    ]
-    models = [run_label(row["run"]) for row in rows if row["kind"] == "model"]
-    weight: Any = {
-        "condition": {"test": f"indexof({json.dumps(models)}, datum.label) >= 0", "value": 700},
-        "value": 400,
-    }
-    colour = alt.Color(
-        "kind:N",
-        legend=None,
-        scale=alt.Scale(domain=["anchor", "model"], range=[_colour("muted"), _colour(task)]),
-    )
-    metric = alt.param(name="metric", value=headline)
-    base = (
-        alt.Chart(alt.InlineData(values=points))
-        .transform_filter("datum.metric == metric")
-        .encode(
-            y=alt.Y(
-                "run:N",
-                title=None,
-                sort=[run_label(run) for run in runs],
-                axis=alt.Axis(
-                    labelFontWeight=weight, labelColor=_colour("ink"), labelLimit=190, ticks=False
-                ),
-            ),
-            color=colour,
-        )
-    )
-    value = alt.X(
-        "value:Q",
-        title=None,
-        scale=alt.Scale(domain=[0, 1.08], nice=False),
-        axis=alt.Axis(values=[0, 0.2, 0.4, 0.6, 0.8, 1], format=".1f"),
-    )
-    intervals = base.mark_rule(strokeWidth=6, opacity=0.3).encode(
-        x=alt.X("low:Q", title=None), x2="high:Q"
-    )
-    dots = base.mark_point(filled=True, size=80, opacity=1).encode(
-        x=value,
-        shape=alt.Shape(
-            "kind:N",
-            legend=None,
-            scale=alt.Scale(domain=["anchor", "model"], range=["circle", "diamond"]),
-        ),
-        tooltip=[
-            alt.Tooltip("run:N", title="Run"),
-            alt.Tooltip("kind:N", title="Kind"),
-            alt.Tooltip("metric_label:N", title="Metric"),
-            alt.Tooltip("value:Q", title="Value", format=".4f"),
-            alt.Tooltip("interval:N", title="95% interval"),
-            alt.Tooltip("n_requests:Q", title="Requests", format=","),
-        ],
-    )
-    texts = base.mark_text(align="left", dx=7, fontSize=11).encode(
-        x=alt.X("end:Q", title=None), text=alt.Text("value:Q", format=".3f")
-    )
-    chart = alt.layer(intervals, dots, texts).add_params(metric)
-    return _finished(chart.properties(height=27 * len(runs)))
-
-
-def _finished(chart: Any) -> dict[str, Any]:
-    """Width of its container, the page's type and colours, no address of any server."""
-    quiet = {
-        "labelColor": _colour("muted"),
-        "titleColor": _colour("muted"),
-        "gridColor": _colour("line"),
-        "domainColor": _colour("line"),
-        "tickColor": _colour("line"),
-        "labelFontSize": 12,
-        "titleFontSize": 12,
-        "titleFontWeight": "normal",
-        "titlePadding": 10,
-        "labelPadding": 6,
-    }
-    config = {
-        "font": FONT,
-        "background": "transparent",
-        "view": {"stroke": None},
-        "axis": quiet,
-        "axisY": {"domain": False, "ticks": False},
-        "legend": {"labelColor": _colour("ink"), "labelFontSize": 13, "symbolSize": 90},
-        "text": {"color": _colour("ink")},
-    }
-    spec: dict[str, Any] = chart.properties(width="container").to_dict()
-    spec.pop("$schema")
-    return spec | {"config": config, "autosize": {"type": "fit-x", "contains": "padding"}}
-
-
-@functools.cache
-def _charts_javascript() -> str:
-    """Vega, Vega-Lite and vega-embed as one script: 0.9 MB, embedded once."""
-    import vl_convert
-
-    script: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]
-    if "</script" in script.lower() or "<!--" in script:
-        raise ValueError("the bundled chart script cannot be embedded in a page as it is")
-    return script
 
 
 # ---------------------------------------------------------------------------------------------
