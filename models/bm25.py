@@ -36,7 +36,12 @@ def tokenize(text: str) -> list[str]:
     """
     text = _EMOJI_CODE.sub(" ", _TOPIC_TAG.sub("", _INVISIBLE.sub("", text)))
     text = unicodedata.normalize("NFKC", text).lower()
-    return [word for word in _WORDS.cut(text, False) if any(c.isalnum() for c in word)]
+    # Most words are letters throughout; only the others need a look at each character.
+    return [
+        word
+        for word in _WORDS.cut(text, False)
+        if word.isalnum() or any(character.isalnum() for character in word)
+    ]
 
 
 @dataclass(frozen=True)

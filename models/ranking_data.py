@@ -1,0 +1,148 @@
+"""The arrays a ranker learns from: whole requests, their candidates in rows.
+
+Shapes: R = requests, N = candidates of all requests, D = dense features, F = categorical fields,
+H = length of the history.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.metrics import REQUEST_METRICS, FloatArray, ranking_metrics
+
+IdArray = NDArray[np.int32] | NDArray[np.int64]
+
+
+class TooLittleData(ValueError):
+    """There is not enough to train or validate on; the message is a sentence for the user."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingData:
+    """Requests with their candidates.
+
+    Attributes:
+        request_offsets: int64 (R + 1,); request r has the rows offsets[r] .. offsets[r + 1] - 1.
+        labels: float32 (N,), 1 clicked, 0 not.
+        dense: float32 (N, D), scaled to about unit size, finite.
+        categorical: int32 or int64 (N, F), ids from 1; 0 = unknown.
+        history: int32 (R, H), notes the user clicked before the request; 0 = none or unknown.
+        note_id: int32 (N,), the candidate in the vocabulary of the history; 0 = unknown.
+
+    Raises:
+        ValueError: shapes that do not fit, labels outside 0..1, dense values that are not finite,
+            negative ids; the message names the array and the row.
+    """
+
+    request_offsets: NDArray[np.int64]
+    labels: NDArray[np.float32]
+    dense: NDArray[np.float32]
+    categorical: IdArray
+    history: IdArray
+    note_id: IdArray
+
+    def __post_init__(self) -> None:
+        offsets = self.request_offsets
+        if offsets.ndim != 1 or len(offsets) == 0 or offsets[0] != 0:
+            raise ValueError("request_offsets must have one dimension and begin with 0")
+        if (np.diff(offsets) < 0).any():
+            first = int(np.flatnonzero(np.diff(offsets) < 0)[0])
+            raise ValueError(f"request_offsets falls after request {first}")
+        n_N, n_R = int(offsets[-1]), len(offsets) - 1
+        for name, array, n_dim, n_rows in (
+            ("labels", self.labels, 1, n_N),
+            ("dense", self.dense, 2, n_N),
+            ("categorical", self.categorical, 2, n_N),
+            ("history", self.history, 2, n_R),
+            ("note_id", self.note_id, 1, n_N),
+        ):
+            if array.ndim != n_dim or len(array) != n_rows:
+                raise ValueError(
+                    f"{name} has shape {array.shape}: {n_rows} rows in {n_dim} dimensions needed"
+                )
+        _require(self.labels, (self.labels >= 0) & (self.labels <= 1), "labels", "in 0..1")
+        _require(self.dense, np.isfinite(self.dense), "dense", "finite")
+        for name, ids in (
+            ("categorical", self.categorical),
+            ("history", self.history),
+            ("note_id", self.note_id),
+        ):
+            if ids.dtype.kind not in "iu":
+                raise ValueError(f"{name} must be integers, not {ids.dtype}")
+            _require(ids, ids >= 0, name, "0 or more")
+
+    @property
+    def n_requests(self) -> int:
+        return len(self.request_offsets) - 1
+
+    @property
+    def n_candidates(self) -> int:
+        return int(self.request_offsets[-1])
+
+    @property
+    def request_index(self) -> NDArray[np.int64]:
+        """The request of each candidate, (N,)."""
+        return np.repeat(np.arange(self.n_requests), np.diff(self.request_offsets))
+
+    @property
+    def has_choice(self) -> NDArray[np.bool_]:
+        """Which requests have both a clicked and an unclicked note, (R,)."""
+        n_R = np.diff(self.request_offsets)
+        n_clicked_R = np.bincount(
+            self.request_index, weights=self.labels > 0, minlength=self.n_requests
+        )
+        return (n_clicked_R > 0) & (n_clicked_R < n_R)
+
+    def take(self, requests: NDArray[np.int64] | NDArray[np.bool_]) -> "RankingData":
+        """The given requests with all their candidates: a fold. By index or by mask, (R,)."""
+        index = np.arange(self.n_requests)[requests]
+        rows, offsets = rows_of_requests(self.request_offsets, index)
+        return RankingData(
+            request_offsets=offsets,
+            labels=self.labels[rows],
+            dense=self.dense[rows],
+            categorical=self.categorical[rows],
+            history=self.history[index],
+            note_id=self.note_id[rows],
+        )
+
+
+def rows_of_requests(
+    request_offsets: NDArray[np.int64], requests: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of the given requests' candidates, in that order, and the offsets among them."""
+    n_rows = request_offsets[requests + 1] - request_offsets[requests]
+    offsets = np.concatenate([[0], np.cumsum(n_rows)]).astype(np.int64)
+    shift = np.repeat(request_offsets[requests] - offsets[:-1], n_rows)
+    return np.arange(offsets[-1]) + shift, offsets
+
+
+def metric_on(data: RankingData, metric: str = "mrr@10") -> Callable[[FloatArray], float]:
+    """A function from scores (N,) of these candidates to a mean over the requests with a click.
+
+    The metric is the report's own, ties in expectation; any name of `REQUEST_METRICS`, or `gauc`.
+
+    Raises:
+        ValueError: an unknown metric.
+        TooLittleData: no request has a click.
+    """
+    if metric not in (*REQUEST_METRICS, "gauc"):
+        raise ValueError(f"unknown metric {metric!r}: one of {', '.join(REQUEST_METRICS)}, gauc")
+    qid_N, row_N = data.request_index, np.arange(data.n_candidates)
+    is_hit_N = data.labels > 0
+    if not is_hit_N.any():
+        raise TooLittleData("Too little data to validate on: no request has a clicked note.")
+
+    def value(score_N: FloatArray) -> float:
+        result = ranking_metrics(qid_N, row_N, score_N, qid_N[is_hit_N], row_N[is_hit_N])
+        return result.means[metric]
+
+    return value
+
+
+def _require(array: NDArray[np.generic], is_good: NDArray[np.bool_], name: str, what: str) -> None:
+    if not is_good.all():
+        row = int(np.argwhere(~is_good)[0][0])
+        raise ValueError(f"{name} must be {what}: row {row} is {array[row]}")

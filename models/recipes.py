@@ -1,0 +1,117 @@
+"""Named complete configurations. A run is one of these functions; nothing is set anywhere else.
+
+Knows no tensors, so that reading a recipe costs nothing.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+Task = Literal["search", "recommendation"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BM25Recipe:
+    """Weights of `models.bm25.BM25Ranker`, at the defaults of the package rank-bm25."""
+
+    name: str
+    task: Task
+    k1: float = 1.5
+    b: float = 0.75
+    epsilon: float = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class DCNV2Architecture:
+    """What `models.dcn_v2.DCNV2` looks like, apart from the sizes that come from the data."""
+
+    embedding_dim: int = 16
+    n_cross: int = 3
+    # Widths of the deep tower's layers.
+    hidden: tuple[int, ...] = (256, 128)
+    # parallel: crosses and tower side by side; stacked: the tower on top of the crosses.
+    structure: Literal["parallel", "stacked"] = "parallel"
+    dropout: float = 0.1
+    # Share of ids shown as unknown while training, so that the model can do without them: most
+    # notes and many categories of the test rows never occur in the training rows.
+    field_unknown_rate: float = 0.05
+    note_unknown_rate: float = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What `models.loop.train` does; one seed decides weights, order and dropout."""
+
+    loss: Literal["pointwise", "listwise"] = "listwise"
+    seed: int = 7
+    max_epochs: int = 30
+    # Epochs without a better validation metric before training stops.
+    patience: int = 4
+    candidates_per_batch: int = 4096
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-5
+    gradient_clip: float = 1.0
+    # Fewer requests than these, with both clicked and unclicked notes, are not worth a model.
+    min_fit_requests: int = 50
+    min_validation_requests: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class DCNV2Recipe:
+    name: str
+    task: Task
+    architecture: DCNV2Architecture = DCNV2Architecture()
+    training: Training = Training()
+
+
+def bm25_search() -> BM25Recipe:
+    """The query's words against title and body."""
+    return BM25Recipe(name="bm25_search", task="search")
+
+
+def bm25_search_smoke() -> BM25Recipe:
+    """As `bm25_search`: it has nothing to shorten."""
+    return replace(bm25_search(), name="bm25_search_smoke")
+
+
+def bm25_recommendation() -> BM25Recipe:
+    """The words of recently clicked titles, in place of a query, against title and body."""
+    return BM25Recipe(name="bm25_recommendation", task="recommendation")
+
+
+def bm25_recommendation_smoke() -> BM25Recipe:
+    """As `bm25_recommendation`: it has nothing to shorten."""
+    return replace(bm25_recommendation(), name="bm25_recommendation_smoke")
+
+
+def dcn_v2_search() -> DCNV2Recipe:
+    """All exposures of a search against each other."""
+    return DCNV2Recipe(name="dcn_v2_search", task="search")
+
+
+def dcn_v2_search_smoke() -> DCNV2Recipe:
+    """`dcn_v2_search` at a size that trains on one CPU core in seconds."""
+    return replace(_smoke(dcn_v2_search()), name="dcn_v2_search_smoke")
+
+
+def dcn_v2_recommendation() -> DCNV2Recipe:
+    """All exposures of a feed page against each other; twice the requests, so larger batches."""
+    return DCNV2Recipe(
+        name="dcn_v2_recommendation",
+        task="recommendation",
+        training=Training(candidates_per_batch=8192),
+    )
+
+
+def dcn_v2_recommendation_smoke() -> DCNV2Recipe:
+    """`dcn_v2_recommendation` at a size that trains on one CPU core in seconds."""
+    return replace(_smoke(dcn_v2_recommendation()), name="dcn_v2_recommendation_smoke")
+
+
+def _smoke(recipe: DCNV2Recipe) -> DCNV2Recipe:
+    return replace(
+        recipe,
+        architecture=replace(recipe.architecture, embedding_dim=8, n_cross=2, hidden=(32,)),
+        training=replace(
+            recipe.training, max_epochs=6, patience=2, candidates_per_batch=1024, learning_rate=5e-3
+        ),
+    )
