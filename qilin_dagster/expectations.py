@@ -54,11 +54,12 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Suite:
-    """What is expected of one relation."""
+    """What is expected of one relation; bad rows are named by the columns of ``grain``."""
 
     schema: str
     table: str
     expectations: tuple[Expectation, ...]
+    grain: tuple[str, ...] = ()
 
     @property
     def qualified(self) -> str:
@@ -72,7 +73,9 @@ class Suite:
     def with_grain(self, grain: Sequence[str]) -> "Suite":
         """This suite with the generated expectations of the grain before its own."""
         generated = grain_expectations(self.qualified, grain)
-        suite = dataclasses.replace(self, expectations=(*generated, *self.expectations))
+        suite = dataclasses.replace(
+            self, expectations=(*generated, *self.expectations), grain=tuple(grain)
+        )
         _refuse_repeats(suite)
         return suite
 
@@ -171,12 +174,10 @@ def validate(
     connection: "duckdb.DuckDBPyConnection",
     suite: Suite,
     names: Collection[str] | None = None,
-    *,
-    grain: Sequence[str] = (),
 ) -> list[ExpectationResult]:
     """Check the suite's relation on this connection; results come in the order of the suite.
 
-    ``names`` selects expectations; ``grain`` are the columns by which examples name bad rows.
+    ``names`` selects expectations.
     An expectation that cannot be run is a failed result with its error, not an exception.
     """
     check_suite(suite)
@@ -202,7 +203,7 @@ def validate(
     failed = [e for e in selected if _has_examples(e, results[e.name])]
     for format_, group in (
         (_row_format(), [e for e in failed if e.type == UNEXPECTED_ROWS]),
-        (_index_format(grain), [e for e in failed if e.type != UNEXPECTED_ROWS]),
+        (_index_format(suite.grain), [e for e in failed if e.type != UNEXPECTED_ROWS]),
     ):
         for name, result in (_run(batch, suite, group, format_) if group else {}).items():
             if not _error(result):
