@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import rjieba
 from numpy.typing import ArrayLike, NDArray
-from rank_bm25 import BM25Okapi  # type: ignore[import-untyped]
+from rank_bm25 import BM25Okapi
 
 FloatArray = NDArray[np.float64]
 

@@ -96,8 +96,10 @@ class DCNV2(nn.Module):
         for cross in self.crosses:
             x_BD = x0_BD * cross(x_BD) + x_BD
         if shape.structure == "parallel":
-            return self.head(torch.cat([x_BD, self.tower(x0_BD)], dim=1)).squeeze(1)
-        return self.head(self.tower(x_BD)).squeeze(1)
+            logit_B1: Tensor = self.head(torch.cat([x_BD, self.tower(x0_BD)], dim=1))
+        else:
+            logit_B1 = self.head(self.tower(x_BD))
+        return logit_B1.squeeze(1)
 
     def check_data(self, data: RankingData) -> None:
         """Raise ValueError if the data's widths or ids are not those the model was built for.

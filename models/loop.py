@@ -288,7 +288,7 @@ def _step(
     else:
         loss = pointwise_loss(score_B, batch.label_B)
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    torch.autograd.backward(loss)
     torch.nn.utils.clip_grad_norm_(model.parameters(), training.gradient_clip)
     optimiser.step()
     return loss.detach()

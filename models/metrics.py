@@ -334,7 +334,10 @@ def bootstrap_interval(
         values_R[:, None], n_samples=n_samples, seed=seed, groups=groups, weights=weights
     )
     bounds = np.nanpercentile(means_S1[:, 0], [low, high])
-    mean = _mean(values_R) if weights is None else float(np.average(values_R, weights=weights))  # type: ignore[arg-type]
+    if weights is None:
+        mean = _mean(values_R)
+    else:
+        mean = float(np.average(values_R, weights=_floats(weights, "weights")))
     return Interval(mean, float(bounds[0]), float(bounds[1]))
 
 
@@ -575,7 +578,8 @@ def _require_no_duplicates(key_N: IntArray, q_N: IntArray, p_N: IntArray) -> Non
     if pair is not None:
         first, second = pair
         raise ValueError(
-            f"qid {q_N[first]}, pid {p_N[first]} stands twice in the run (rows {first} and {second})"
+            f"qid {q_N[first]}, pid {p_N[first]} stands twice in the run "
+            f"(rows {first} and {second})"
         )
 
 

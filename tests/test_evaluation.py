@@ -141,9 +141,9 @@ def test_unreadable_files_are_refused(tmp_path):
     broken.write_bytes(b"PAR1" + b"\0" * 50)
     with pytest.raises(InputError, match="not a readable Parquet file"):
         read_run(broken)
+    binary = tmp_path / "run.bin"
+    binary.write_bytes(bytes(range(128, 256)))
     with pytest.raises(InputError, match="column qid is missing"):
-        binary = tmp_path / "run.bin"
-        binary.write_bytes(bytes(range(128, 256)))
         read_run(binary)
 
 
@@ -178,7 +178,7 @@ def test_qrels_may_repeat_a_pair_and_the_report_says_so(tmp_path):
 def test_no_common_request_explains_what_a_qid_is(tmp_path):
     run = read_run(write(tmp_path, "qid,pid,score\n40,1,1\n"))
     qrels = read_qrels(write(tmp_path, QRELS, "qrels.csv"))
-    with pytest.raises(InputError, match="zero-based row.*older than April 2025"):
+    with pytest.raises(InputError, match=r"zero-based row.*older than April 2025"):
         evaluate(run, qrels)
     with pytest.raises(InputError, match="no qid in common"):
         compare(run, run, qrels)
@@ -317,7 +317,8 @@ def test_the_text_report_shows_every_metric_of_every_ranking():
     assert f"mode   full: {'all requests'}" in text
     assert max(len(line) for line in text.splitlines()[6:18]) <= 100
     comparison = format_comparison(compare(run, run, qrels))
-    assert "a - b" in comparison and "NDCG@10" in comparison
+    assert "a - b" in comparison
+    assert "NDCG@10" in comparison
 
 
 def test_pairs_are_told_apart_however_large_the_ids():

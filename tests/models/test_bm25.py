@@ -71,7 +71,7 @@ def test_empty_queries_and_empty_notes_score_zero():
     ranker = BM25Ranker([tokenize(note) for note in NOTES])
     assert ranker.n_notes == len(NOTES)
     scores = ranker.score_candidates(tokenize("痘坑"), [0, 1, 4, 5])
-    assert scores[0] > 0 and scores[1] > scores[0]
+    assert scores[1] > scores[0] > 0
     assert scores[2:].tolist() == [0.0, 0.0]
     assert ranker.score_candidates([], [0, 1]).tolist() == [0.0, 0.0]
     assert ranker.score_candidates(["痘"], []).tolist() == []

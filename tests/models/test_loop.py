@@ -88,7 +88,8 @@ def test_history_and_progress_tell_what_happened():
     last = told[-1]
     assert last.validation_metric == history.epochs[-1].validation_metric
     assert last.loss == history.epochs[-1].loss
-    assert told[0].validation_metric is None and told[0].n_steps == 25
+    assert told[0].validation_metric is None
+    assert told[0].n_steps == 25
     assert told[0].loss == pytest.approx(math.log(8), rel=0.2), "about a uniform choice of eight"
 
 
@@ -137,7 +138,7 @@ def test_requests_without_a_choice_are_left_out_of_the_listwise_fit():
 
 def test_a_diverging_loss_is_an_error_not_a_result():
     huge = replace(FIT, dense=FIT.dense * np.float32(1e18))
-    with pytest.raises((FloatingPointError, ValueError), match="loss is|NaN"):
+    with pytest.raises((FloatingPointError, ValueError), match=r"loss is|NaN"):
         train(CONFIG, huge, VALIDATION, RECIPE.training, device="cpu")
 
 

@@ -46,7 +46,8 @@ def test_a_batch_without_any_choice_has_a_loss_of_zero_and_no_slope():
     loss = listwise_loss(score, torch.zeros(2), torch.tensor([0, 0]), torch.tensor([0, 1]), 1)
     loss.backward()
     assert loss.item() == 0.0
-    assert score.grad is not None and score.grad.tolist() == [0.0, 0.0]
+    assert score.grad is not None
+    assert score.grad.tolist() == [0.0, 0.0]
 
 
 def test_the_gradient_is_softmax_minus_target_for_lists_of_unequal_length():
