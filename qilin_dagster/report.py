@@ -187,19 +187,19 @@ QUERIES = {
 
 
 def read_numbers(connection: duckdb.DuckDBPyConnection) -> Numbers:
-    return {name: _read(connection, name, query) for name, query in QUERIES.items()}
+    # Asked first, because DuckDB takes an unknown name for a Python variable and scans that.
+    known = connection.execute(
+        "select distinct table_schema || '.' || table_name from information_schema.tables"
+    ).fetchall()
+    return {
+        name: _read(connection, name, query)
+        if (name,) in known
+        else Relation(name, why_empty=f"The table {name} has not been built.")
+        for name, query in QUERIES.items()
+    }
 
 
 def _read(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> Relation:
-    schema, table = name.split(".")
-    # Asked first, because DuckDB takes an unknown name for a Python variable and runs that instead.
-    is_known = connection.execute(
-        "select count(*) > 0 from information_schema.tables "
-        "where table_schema = ? and table_name = ?",
-        [schema, table],
-    ).fetchone()
-    if is_known is None or not is_known[0]:
-        return Relation(name, why_empty=f"The table {name} has not been built.")
     try:
         cursor = connection.execute(query)
     except (duckdb.BinderException, duckdb.CatalogException) as error:
@@ -602,8 +602,8 @@ def session_positions(numbers: Numbers) -> Section:
         (
             Text(
                 "The same rate by the order of the request in its app session (the paper's Figure "
-                "3b). A tenth request exists only in long sessions, so the curve mixes what happens "
-                "along a session with who stays long."
+                "3b). A tenth request exists only in long sessions, so the curve mixes what "
+                "happens along a session with who stays long."
             ),
             Chart(
                 "chart-session-positions",
@@ -742,20 +742,17 @@ MAP_SENTENCE = (
     " MAP divides by the smaller of the clicked notes and the depth, MAP/R by the clicked notes."
 )
 ANCHOR_SENTENCES = (
-    (
-        "Display order is an upper anchor for clicks, not for relevance: users click what they are "
-        "shown first, so the shown order predicts clicks better than it would predict what they would "
-        "have liked. A model that comes close to it may have learned the position and little else."
-    ),
-    (
-        "The id-block rule is a leak, drawn so that nobody takes it for skill: the published note ids "
-        "are numbered in blocks, two of which hold nearly all clicked notes, so an id alone, without "
-        "a word of the note, ranks the clicked ones first."
-    ),
-    (
-        "Random is the floor that a working model must leave; the oracle ranks clicked notes first and "
-        "is the highest value the metric allows."
-    ),
+    "Display order is an upper anchor for clicks, not for relevance: users click what they are "
+    + "shown first, so the shown order predicts clicks better than it would predict what they "
+    + "would have liked. A model that comes close to it may have learned the position and little "
+    + "else.",
+    "The id-block rule is a leak, drawn so that nobody takes it for skill: the published note ids "
+    + "are numbered in blocks, two of which hold nearly all clicked notes, so an id alone, "
+    + "without a word of the note, ranks the clicked ones first.",
+    "Popularity is the number of clicks a note got in the training rows; notes that were not "
+    + "clicked there are tied.",
+    "Random is the mean over all orders, the floor that a working model must leave; the oracle "
+    + "ranks clicked notes first and is the highest value the metric allows.",
 )
 
 
@@ -764,7 +761,9 @@ def anchors(numbers: Numbers) -> Section:
     title = "How to read the leaderboards"
     if not relation.rows:
         return Section("anchors", title, (_missing(relation),))
-    lead = Text("A model is never shown alone. Beside it stand anchors that learn nothing:")
+    lead = Text(
+        "A model is never shown alone. Beside it stand anchors, none of which reads a note."
+    )
     return Section("anchors", title, (lead, Bullets(ANCHOR_SENTENCES)))
 
 
@@ -863,7 +862,9 @@ def _leaderboard_mode(task: str, mode: str, rows: list[Row]) -> list[Block]:
     blocks.append(
         Table(
             f"table-{mode_id}",
-            f"{channel_label(task)}, mode {mode}, all metrics; {spans.replace('bars', 'small figures')}."
+            f"{channel_label(task)}, mode {mode}, all metrics; "
+            + spans.replace("bars", "small figures")
+            + "."
             + (MAP_SENTENCE if any(metric.startswith("map_r@") for metric in metrics) else ""),
             (
                 Column("Run", is_number=False),
@@ -942,7 +943,7 @@ def checks(numbers: Numbers) -> Section:
     if unknown:
         blocks.append(_check_table("checks-not-run", "Checks that did not run.", unknown))
     if passed:
-        folded = f"The {_plural(len(passed), 'check')} that passed"
+        folded = f"Checks that passed: {count(len(passed))}"
         blocks.append(_check_table("checks-passed", "Passed checks.", passed, folded))
     return Section("checks", title, tuple(blocks))
 

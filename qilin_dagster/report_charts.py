@@ -204,7 +204,7 @@ def leaderboard_chart(
     intervals = base.mark_rule(strokeWidth=6, opacity=0.3).encode(
         x=alt.X("low:Q", title=None), x2="high:Q"
     )
-    dots = base.mark_point(filled=True, size=80, opacity=1).encode(
+    dots = base.mark_point(filled=True, size=64, opacity=1).encode(
         x=value,
         shape=alt.Shape(
             "kind:N",

@@ -488,6 +488,13 @@ addEventListener("securitypolicyviolation", event => {
   document.title += " ERROR " + event.violatedDirective + " " + event.blockedURI;
 });
 setTimeout(() => {
+  const menu = document.querySelector("select");
+  menu.value = "map@10";
+  menu.dispatchEvent(new Event("change"));
+}, 2000);
+setTimeout(() => {
+  const chart = document.querySelector("select").closest("figure").querySelector("svg");
+  document.title += chart.textContent.includes("0.404") ? " MENU WORKS" : " MENU DEAD";
   const root = document.documentElement;
   document.title += " SVG " + document.querySelectorAll(".chart svg").length
     + " OVERFLOW " + (root.scrollWidth - root.clientWidth);
@@ -521,5 +528,5 @@ def test_browser_draws_all_plots_without_an_error_or_a_sideways_scroll(
     title = re.search(r"<title>(.*?)</title>", done.stdout)
     assert title, done.stderr
     assert "ERROR" not in title[1]
-    assert "SVG 6 OVERFLOW 0" in title[1]
+    assert "MENU WORKS SVG 6 OVERFLOW 0" in title[1]
     assert not re.findall(r"CONSOLE.*", done.stderr)
