@@ -1,8 +1,9 @@
-"""Everything Dagster shows: the assets in story order, their checks, jobs, schedule and sensors."""
+"""Everything Dagster shows: the assets in story order, their checks, jobs, schedule and sensor."""
 
 import dagster as dg
 
-from qilin_dagster.assets import raw, views
+from qilin_dagster import automation
+from qilin_dagster.assets import evaluation, features, raw, reports, training, views
 from qilin_dagster.resources import Lakehouse
 
 defs = dg.Definitions(
@@ -11,7 +12,15 @@ defs = dg.Definitions(
         views.raw_views,
         views.core_views,
         views.bias_views,
+        features.search_ranking,
+        features.recommendation_ranking,
+        *training.rankers,
+        evaluation.leaderboard,
+        reports.overview,
     ],
+    jobs=[automation.everything, automation.views, automation.evaluate],
+    schedules=[automation.nightly_evaluation],
+    sensors=[automation.data_folder],
     resources={"lakehouse": Lakehouse()},
     # One process: every step shares DuckDB's memory limit, and Great Expectations is imported once.
     executor=dg.in_process_executor,

@@ -18,6 +18,7 @@ DESCRIPTIONS = {
     "recommendation_train": "The published feed requests before the split.",
     "recommendation_test": "The published feed requests after the split.",
     "dqa": "The published search requests of the direct-answer sample.",
+    "data_set": "What the data is called, whether it is a twin, and the hash of its files.",
     "clock": "The tick and the offset of each table's clock, decided from the data, with evidence.",
     "qrels": "The official label files beside the data, empty where none was given.",
 }

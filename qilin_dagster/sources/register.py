@@ -4,6 +4,7 @@ Published Parquet stays where it is (its manifest names and hashes it); only Arr
 DuckDB cannot read, are copied into the lake as Parquet.
 """
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,13 +13,22 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from qilin_dagster.errors import InputError
-from qilin_dagster.lake import File, Lake, Manifest, Written, sha256_of
+from qilin_dagster.lake import File, Lake, Manifest, Written, sha256_of, version_of
 from qilin_dagster.sources.clock import TableClock, decide_clocks
 from qilin_dagster.sources.layout import TABLES
-from qilin_dagster.sources.published import DataFolder, PublishedTable, read_arrow_batches
+from qilin_dagster.sources.published import (
+    DataFolder,
+    PublishedTable,
+    inspect,
+    read_arrow_batches,
+)
 
 # Raise when what a registered table consists of changes.
 READER_VERSION = "1"
+
+QRELS_SCHEMA = pa.schema(
+    [("source_table", pa.string()), ("row_number", pa.int64()), ("note_idx", pa.int64())]
+)
 
 
 def register_table(lake: Lake, data: DataFolder, name: str) -> Manifest:
@@ -61,10 +71,8 @@ def _write_table(
     return write
 
 
-def register_clock(lake: Lake, data: DataFolder, search_offset: str) -> tuple[Manifest,
-                                                                              list[TableClock]]:
+def register_clock(lake: Lake, clocks: list[TableClock]) -> Manifest:
     """Publish ``published.clock``: one row per request table with its tick and offset."""
-    clocks = decide_clocks(data, search_offset)
     rows = pa.Table.from_pylist(
         [
             {
@@ -76,19 +84,20 @@ def register_clock(lake: Lake, data: DataFolder, search_offset: str) -> tuple[Ma
             for clock in clocks
         ]
     )
-    decision = {clock.source_table: f"{clock.microseconds_per_tick} {clock.ahead_s} "
-                f"{clock.evidence}" for clock in clocks}
-    manifest = lake.publish(
+    evidence = {clock.source_table: clock.evidence for clock in clocks}
+    return lake.publish(
         "published.clock",
-        inputs=decision,
+        inputs={
+            clock.source_table: f"{clock.microseconds_per_tick} {clock.ahead_s} {clock.evidence}"
+            for clock in clocks
+        },
         code_version=READER_VERSION,
-        write=lambda folder: _write_rows(rows, folder, {"evidence": decision}),
+        write=lambda folder: _write_rows(rows, folder, {"evidence": evidence}),
     )
-    return manifest, clocks
 
 
-def register_qrels(lake: Lake, data: DataFolder) -> Manifest:
-    """Publish ``published.qrels``: the official label files, empty where none was given.
+def read_qrels(data: DataFolder) -> pa.Table:
+    """The official label files as one table, empty where none is given.
 
     Raises InputError for a file that is not two columns of numbers named qid and pid.
     """
@@ -96,31 +105,83 @@ def register_qrels(lake: Lake, data: DataFolder) -> Manifest:
     for source_table, path in data.qrels.items():
         try:
             labels = pa_csv.read_csv(path)
-            qid, pid = (pa.chunked_array(labels[name]).cast(pa.int64()) for name in ("qid", "pid"))
-        except (pa.ArrowInvalid, KeyError) as error:
+            qid, pid = (labels[name].cast(pa.int64()) for name in ("qid", "pid"))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError) as error:
             raise InputError(
                 f"label file {path} must be a CSV with whole numbers in columns qid,pid: {error}"
             ) from error
-        table = pa.repeat(pa.scalar(source_table), len(labels))
-        parts.append(pa.table({"source_table": table, "row_number": qid, "note_idx": pid}))
-    schema = pa.schema(
-        [("source_table", pa.string()), ("row_number", pa.int64()), ("note_idx", pa.int64())]
-    )
-    rows = pa.concat_tables([schema.empty_table(), *parts])
+        names = pa.repeat(pa.scalar(source_table), len(labels))
+        parts.append(pa.table([names, qid, pid], schema=QRELS_SCHEMA))
+    return pa.concat_tables([QRELS_SCHEMA.empty_table(), *parts])
+
+
+def register_qrels(lake: Lake, qrels: pa.Table) -> Manifest:
+    """Publish ``published.qrels``: the official labels, empty where none were given."""
+    digest = hashlib.sha256()
+    for column in qrels.columns:
+        digest.update(repr(column.to_pylist()).encode())
     return lake.publish(
         "published.qrels",
-        inputs={name: sha256_of(path) for name, path in data.qrels.items()},
+        inputs={"rows": digest.hexdigest()},
         code_version=READER_VERSION,
-        write=lambda folder: _write_rows(rows, folder, {"files": sorted(data.qrels)}),
+        write=lambda folder: _write_rows(qrels, folder, {}),
+    )
+
+
+def register_data_set(lake: Lake, data: DataFolder, tables: dict[str, Manifest]) -> Manifest:
+    """Publish ``published.data_set``: what the data is called and the hash of all its files."""
+    contents = {
+        f"{name} {number}": file.sha256
+        for name, manifest in tables.items()
+        for number, file in enumerate(manifest.files)
+    }
+    described = {
+        "name": data.display_name,
+        "is_twin": data.twin is not None,
+        "fingerprint": version_of(contents, READER_VERSION),
+        "note": f"read from a folder named {data.path.name}",
+    }
+    rows = pa.Table.from_pylist([described])
+    return lake.publish(
+        "published.data_set",
+        inputs={name: str(value) for name, value in described.items()},
+        code_version=READER_VERSION,
+        write=lambda folder: _write_rows(rows, folder, {}),
     )
 
 
 def register_all(lake: Lake, data: DataFolder, search_offset: str) -> dict[str, Manifest]:
-    """Register everything a data folder gives, published tables first."""
+    """Register everything a data folder gives.
+
+    What can be unusable, clocks and label files, comes first, so that nothing is registered then.
+    """
+    clocks = decide_clocks(data, search_offset)
+    qrels = read_qrels(data)
     manifests = {name: register_table(lake, data, name) for name in TABLES}
-    manifests["clock"], _ = register_clock(lake, data, search_offset)
-    manifests["qrels"] = register_qrels(lake, data)
+    manifests["data_set"] = register_data_set(lake, data, dict(manifests))
+    manifests["clock"] = register_clock(lake, clocks)
+    manifests["qrels"] = register_qrels(lake, qrels)
     return manifests
+
+
+def is_registered(lake: Lake, data: Path) -> bool:
+    """True when the lake's tables were registered from these files, judged by path and size."""
+    registered = {
+        (file.path, file.n_bytes)
+        for name in TABLES
+        if (manifest := lake.manifest(f"published.{name}")) is not None
+        for file in manifest.files
+    }
+    try:
+        tables = inspect(data).tables.values()
+    except InputError:
+        return False
+    present = {
+        (str(shard.path.absolute()), shard.path.stat().st_size)
+        for table in tables
+        for shard in table.shards
+    }
+    return registered == present
 
 
 def _write_rows(rows: pa.Table, folder: Path, facts: dict[str, object]) -> Written:

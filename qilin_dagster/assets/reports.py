@@ -1,0 +1,102 @@
+"""Stage 6, reports: what a person reads, from the lake's tables alone."""
+
+import base64
+import importlib.metadata
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+
+from qilin_dagster.assets.training import RECIPES
+from qilin_dagster.checks import OUTCOMES
+from qilin_dagster.lake import Lake, Written
+from qilin_dagster.resources import CATALOG, Lakehouse
+
+log = logging.getLogger("qilin")
+
+READS = (
+    "core.requests",
+    *(view.qualified for view in CATALOG.views if view.schema == "bias"),
+    "evaluation.leaderboard",
+)
+FACTS = ("published.data_set", "published.clock")
+PACKAGES = ("qilin-lakehouse", "duckdb", "polars", "dagster", "torch", "great-expectations")
+# Raise when the page changes for the same tables.
+CODE_VERSION = "1"
+
+
+@dg.asset(
+    key=["reports", "overview"],
+    deps=[dg.AssetKey(relation.split(".")) for relation in (*READS, *FACTS)],
+    group_name="reports",
+    kinds={"html"},
+    description="One self-contained page: what was read, the paper's values beside ours, click "
+    "curves, leaderboards with anchors, and the outcome of the checks.",
+)
+def overview(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
+    engine = lakehouse.engine()
+    lake = lakehouse.store
+    outcomes = lake.manifest(OUTCOMES)
+    inputs = engine.inputs((*READS, *FACTS))
+    if outcomes is not None:
+        inputs[OUTCOMES] = outcomes.snapshot_id
+    manifest = lake.publish(
+        "reports.overview",
+        inputs=inputs,
+        code_version=CODE_VERSION,
+        write=lambda folder: _write(lakehouse, folder),
+    )
+    folder = lake.snapshot_folder("reports.overview")
+    metadata: dict[str, dg.MetadataValue] = {
+        "report": dg.MetadataValue.path(str(folder / "report.html")),
+        "page": dg.MetadataValue.md((folder / "report.md").read_text(encoding="utf-8")),
+    }
+    for figure in sorted(folder.glob("*.png")):
+        picture = base64.b64encode(figure.read_bytes()).decode()
+        metadata[figure.stem] = dg.MetadataValue.md(
+            f"![{figure.stem}](data:image/png;base64,{picture})"
+        )
+    return dg.MaterializeResult(
+        metadata=metadata, data_version=dg.DataVersion(manifest.snapshot_id)
+    )
+
+
+def _write(lakehouse: Lakehouse, folder: Path) -> Written:
+    from qilin_dagster.report import Provenance, figures, write_report
+
+    engine = lakehouse.engine()
+    connection = engine.connect()
+    try:
+        name, is_twin, fingerprint, note = connection.execute(
+            "select name, is_twin, fingerprint, note from published.data_set"
+        ).fetchall()[0]
+        evidence = connection.execute(
+            "select source_table || ': ' || evidence from published.clock order by 1"
+        ).fetchall()
+        provenance = Provenance(
+            data_name=name,
+            is_twin=is_twin,
+            data_fingerprint=fingerprint,
+            code_version=engine.version("bias.paper_values"),
+            created_at=datetime.now(UTC),
+            versions={package: importlib.metadata.version(package) for package in PACKAGES},
+            models_not_trained=_not_trained(lakehouse.store),
+            clock_evidence=[line for (line,) in evidence],
+            data_path_note=note,
+        )
+        write_report(connection, folder, provenance)
+        for figure, png in figures(connection).items():
+            (folder / f"{figure}.png").write_bytes(png)
+    finally:
+        connection.close()
+    return Written(n_rows=0, columns=())
+
+
+def _not_trained(lake: Lake) -> dict[str, str]:
+    reasons = {}
+    for recipe in RECIPES:
+        manifest = lake.manifest(f"training.{recipe.name}")
+        if manifest is not None and "not_trained" in manifest.facts:
+            reasons[f"training/{recipe.name}"] = manifest.facts["not_trained"]
+    return reasons

@@ -1,0 +1,144 @@
+"""Stage 4, training: a recipe in, weights and a run file out; two rankers a task."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+
+from models import recipes
+from models.recipes import BM25Recipe, DCNV2Recipe
+from qilin_dagster.lake import Manifest, Written
+from qilin_dagster.resources import Lakehouse
+
+log = logging.getLogger("qilin")
+
+BM25_READS = ("core.impressions", "core.requests", "core.notes")
+
+
+def _bm25(recipe: BM25Recipe) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=["training", recipe.name],
+        deps=[dg.AssetKey(relation.split(".")) for relation in BM25_READS],
+        group_name="training",
+        kinds={"python"},
+        description="BM25 over words of title and body, word weights from all notes; "
+        + ("the query is what the user typed." if recipe.task == "search"
+           else "the query is the titles of recent clicks, for want of one."),
+    )
+    def train(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
+        from qilin_dagster.training import CODE_VERSION, train_bm25
+
+        engine = lakehouse.engine()
+        connection = engine.connect()
+        try:
+            return _publish(
+                lakehouse,
+                recipe,
+                engine.inputs(BM25_READS),
+                CODE_VERSION,
+                lambda folder: train_bm25(connection, recipe, folder, log.info),
+            )
+        finally:
+            connection.close()
+
+    return train
+
+
+def _dcn_v2(recipe: DCNV2Recipe) -> dg.AssetsDefinition:
+    features = f"features.{recipe.task}_ranking"
+
+    @dg.asset(
+        key=["training", recipe.name],
+        deps=[dg.AssetKey(features.split("."))],
+        group_name="training",
+        kinds={"pytorch"},
+        description="DCN-V2 (Wang et al. 2021, matrix crosses) trained on the exposures of the "
+        "click log; the epoch is chosen on the last hours of train, never on test.",
+    )
+    def train(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
+        from qilin_dagster.training import CODE_VERSION, train_dcn_v2
+
+        settings = lakehouse.settings
+        seeded = dataclasses.replace(
+            recipe, training=dataclasses.replace(recipe.training, seed=settings.seed)
+        )
+        return _publish(
+            lakehouse,
+            seeded,
+            lakehouse.engine().inputs((features,)),
+            CODE_VERSION,
+            lambda folder: train_dcn_v2(
+                lakehouse.store.snapshot_folder(features), seeded, folder, settings.device, log.info
+            ),
+        )
+
+    return train
+
+
+def _publish(
+    lakehouse: Lakehouse,
+    recipe: BM25Recipe | DCNV2Recipe,
+    inputs: dict[str, str],
+    code_version: str,
+    write: Callable[[Path], Written],
+) -> dg.MaterializeResult[None]:
+    """Publish a run; the recipe is part of what names it, so another recipe trains anew."""
+    described = json.dumps(dataclasses.asdict(recipe), sort_keys=True)
+    table = f"training.{recipe.name}"
+    manifest = lakehouse.store.publish(
+        table,
+        inputs={**inputs, "recipe": hashlib.sha256(described.encode()).hexdigest()[:12]},
+        code_version=code_version,
+        write=write,
+    )
+    reason = manifest.facts.get("not_trained")
+    if reason is None:
+        log.info("%s: %s scores", table, f"{manifest.n_rows:,}")
+    else:
+        log.warning("%s: not trained. %s", table, reason)
+    return dg.MaterializeResult(
+        metadata=_metadata(lakehouse, manifest, described),
+        data_version=dg.DataVersion(manifest.snapshot_id),
+    )
+
+
+def _metadata(
+    lakehouse: Lakehouse, manifest: Manifest, recipe: str
+) -> dict[str, dg.MetadataValue]:
+    metadata: dict[str, dg.MetadataValue] = {
+        "dagster/row_count": dg.MetadataValue.int(manifest.n_rows),
+        "recipe": dg.MetadataValue.json(json.loads(recipe)),
+        "run": dg.MetadataValue.path(
+            str(lakehouse.store.snapshot_folder(manifest.table) / "run.csv")
+        ),
+    }
+    if "not_trained" in manifest.facts:
+        metadata["not trained"] = dg.MetadataValue.text(manifest.facts["not_trained"])
+    history = manifest.facts.get("history")
+    if history:
+        metadata["best validation MRR@10"] = dg.MetadataValue.float(history["best_metric"])
+        metadata["parameters"] = dg.MetadataValue.int(history["n_parameters"])
+        lines = ["| epoch | loss | validation MRR@10 | seconds |", "|---|---|---|---|"]
+        lines += [
+            f"| {epoch['epoch']} | {epoch['loss']:.4f} | {epoch['validation_metric']:.4f} "
+            f"| {epoch['seconds']:.1f} |"
+            for epoch in history["epochs"]
+        ]
+        metadata["training"] = dg.MetadataValue.md("\n".join(lines))
+    return metadata
+
+
+RECIPES = (
+    recipes.bm25_search(),
+    recipes.dcn_v2_search(),
+    recipes.bm25_recommendation(),
+    recipes.dcn_v2_recommendation(),
+)
+
+rankers = [
+    _bm25(recipe) if isinstance(recipe, BM25Recipe) else _dcn_v2(recipe) for recipe in RECIPES
+]

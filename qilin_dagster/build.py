@@ -1,0 +1,148 @@
+"""What ``qilin build`` does: one Dagster run in this process, recorded where the UI looks for it."""
+
+import difflib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qilin_dagster.errors import InputError
+from qilin_dagster.lake import Lake
+from qilin_dagster.settings import REPOSITORY, Settings
+from qilin_dagster.sources.published import inspect
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+SHOWN_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a build ended: lines for the person, and the report's path when one was made."""
+
+    succeeded: bool
+    lines: tuple[str, ...]
+    report: Path | None
+
+
+def selected_keys(selects: tuple[str, ...]) -> "list[dg.AssetKey] | None":
+    """Asset keys of ``--select``: groups (raw) and keys (core.requests or core/requests).
+
+    None for all. Raises InputError naming what is no group and no key.
+    """
+    from qilin_dagster.definitions import defs
+
+    names = [name.strip() for select in selects for name in select.split(",") if name.strip()]
+    if not names:
+        return None
+    graph = defs.resolve_asset_graph()
+    groups: dict[str, list[dg.AssetKey]] = {}
+    for key in graph.get_all_asset_keys():
+        groups.setdefault(graph.get(key).group_name or "", []).append(key)
+    keys = {".".join(key.path): key for key in graph.get_all_asset_keys()}
+    selected: list[dg.AssetKey] = []
+    for name in names:
+        if name in groups:
+            selected += groups[name]
+        elif name.replace("/", ".") in keys:
+            selected.append(keys[name.replace("/", ".")])
+        else:
+            close = difflib.get_close_matches(name.replace("/", "."), [*groups, *keys], n=1)
+            hint = f"; did you mean {close[0]}?" if close else f"; groups: {', '.join(groups)}"
+            raise InputError(f"--select {name}: no group and no key of this name{hint}")
+    return selected
+
+
+def run_build(settings: Settings, keys: "list[dg.AssetKey] | None") -> Outcome:
+    """Run the selected assets with their checks.
+
+    Raises InputError before anything is written when the data folder is unusable.
+    """
+    import dagster as dg
+
+    from qilin_dagster.definitions import defs
+
+    reads_data = keys is None or any(key.path[0] == "published" for key in keys)
+    if reads_data:
+        inspect(settings.data_folder())
+    _set_environment(settings)
+    _prepare_home(settings.lake)
+    job = defs.resolve_implicit_global_asset_job_def()
+    with dg.DagsterInstance.get() as instance:
+        result = job.execute_in_process(
+            instance=instance,
+            asset_selection=keys,
+            raise_on_error=False,
+            # The event log keeps everything; the terminal shows the lines of this project only.
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            tags={"qilin/data": str(settings.data), "qilin/lake": str(settings.lake)},
+        )
+    lake = Lake(settings.lake)
+    lines = [*_failures(result), *_checks(result)]
+    manifest = lake.manifest("reports.overview")
+    wants_report = keys is None or any(key.path[0] == "reports" for key in keys)
+    report = (
+        lake.snapshot_folder("reports.overview") / "report.html"
+        if result.success and manifest is not None and wants_report
+        else None
+    )
+    return Outcome(result.success, tuple(lines), report)
+
+
+def _set_environment(settings: Settings) -> None:
+    """Hand the settings to the assets the way the UI's processes get them."""
+    values = {
+        "QILIN_DATA": settings.data,
+        "QILIN_LAKE": settings.lake,
+        "QILIN_SEED": settings.seed,
+        "QILIN_THREADS": settings.threads,
+        "QILIN_MEMORY_LIMIT": settings.memory_limit,
+        "QILIN_SEARCH_CLOCK_OFFSET": settings.search_clock_offset,
+        "QILIN_DEVICE": settings.device,
+    }
+    for name, value in values.items():
+        if value is not None:
+            os.environ[name] = str(value)
+
+
+def _prepare_home(lake: Path) -> None:
+    """DAGSTER_HOME, by default inside the lake, so that runs are kept beside what they made."""
+    home = Path(os.environ.get("DAGSTER_HOME") or lake / ".dagster").absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "dagster.yaml").exists():
+        shutil.copy(REPOSITORY / "dagster.yaml", home / "dagster.yaml")
+    os.environ["DAGSTER_HOME"] = str(home)
+
+
+def _failures(result: "dg.ExecuteInProcessResult") -> list[str]:
+    lines = []
+    for event in result.all_events:
+        if not event.is_step_failure:
+            continue
+        error = event.step_failure_data.error
+        description = event.step_failure_data.user_failure_data
+        if description is not None and description.description:
+            lines.append(f"{event.step_key}: {description.description}")
+        elif error is not None and error.cls_name != "DagsterAssetCheckFailedError":
+            cause = error.cause or error
+            lines.append(f"{event.step_key} failed: {cause.message.strip()}")
+            lines.extend(line.rstrip() for line in (cause.stack or [])[-2:])
+    return lines
+
+
+def _checks(result: "dg.ExecuteInProcessResult") -> list[str]:
+    evaluations = result.get_asset_check_evaluations()
+    failed = [evaluation for evaluation in evaluations if not evaluation.passed]
+    lines = []
+    for evaluation in sorted(failed, key=lambda e: (e.severity.value, e.asset_key.path)):
+        count = evaluation.metadata.get("unexpected_count")
+        seen = f" ({count.value:,} rows)" if count is not None else ""
+        lines.append(
+            f"{evaluation.severity.value.lower()}: {'.'.join(evaluation.asset_key.path)} "
+            f"{evaluation.check_name}{seen}: {evaluation.description}"
+        )
+    if evaluations:
+        lines.append(f"{len(evaluations) - len(failed)} of {len(evaluations)} checks passed")
+    return lines

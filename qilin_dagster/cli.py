@@ -1,0 +1,219 @@
+"""The ``qilin`` command. Reads options, calls, prints; imports what a command needs when it runs.
+
+Exit codes: 0 done, 1 a check failed or a build step failed, 2 the command or its input is unusable.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import wraps
+from pathlib import Path
+from typing import Any, NoReturn, ParamSpec
+
+import click
+
+from qilin_dagster.errors import InputError
+from qilin_dagster.settings import Settings
+
+P = ParamSpec("P")
+
+LAKE_HELP = "Folder of the lake. [default: QILIN_LAKE or .qilin/lake]"
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"qilin: {message}", err=True)
+    raise SystemExit(code)
+
+
+def _explains_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn the errors a person can mend into one message and exit code 2."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        from qilin_dagster.lake import LakeError
+
+        try:
+            command(*args, **kwargs)
+        except (InputError, LakeError) as error:
+            _fail(str(error), 2)
+        except BrokenPipeError:
+            # The reader, such as head, has seen enough.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return run
+
+
+def _settings(lake: Path | None = None, data: Path | None = None) -> Settings:
+    settings = Settings.from_environment()
+    if lake is not None:
+        settings = replace(settings, lake=lake.expanduser().absolute())
+    if data is not None:
+        settings = replace(settings, data=data.expanduser().absolute())
+    return settings
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="qilin-lakehouse", prog_name="qilin")
+def main() -> None:
+    """The Qilin lakehouse: views, features, rankers and reports from the published log."""
+
+
+@main.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--scale", default=0.01, show_default=True, help="1.0 is the size of the real log.")
+@click.option("--seed", default=7, show_default=True, help="Another seed is another world.")
+@click.option("--images", is_flag=True, help="Also write cover images.")
+@_explains_errors
+def twin(out: Path, scale: float, seed: int, images: bool) -> None:
+    """Write a synthetic twin of the published data into OUT, with its truth beside it."""
+    from qilin_dagster.sources.twin import write_twin
+
+    try:
+        write_twin(out, scale=scale, seed=seed, images=images,
+                   progress=lambda line: click.echo(line, err=True))
+    except (ValueError, OSError) as error:
+        raise InputError(str(error)) from error
+    click.echo(str(out))
+
+
+@main.command()
+@click.option("--data", type=click.Path(path_type=Path),
+              help="Folder with the published tables. [default: QILIN_DATA]")
+@click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
+@click.option("--select", "selects", multiple=True,
+              help="Groups or keys, comma-separated, such as raw,core or core.requests; repeatable.")
+@click.option("--search-clock-offset", default=None, metavar="HOURS",
+              help="Hours the search clock runs ahead of UTC. [default: detected]")
+@_explains_errors
+def build(data: Path | None, lake: Path | None, selects: tuple[str, ...],
+          search_clock_offset: str | None) -> None:
+    """Build the lake: published files, views, features, rankers, evaluation, report."""
+    from qilin_dagster.build import run_build, selected_keys
+
+    settings = _settings(lake, data)
+    if search_clock_offset is not None:
+        settings = replace(settings, search_clock_offset=search_clock_offset)
+    _log_to_stderr()
+    outcome = run_build(settings, selected_keys(selects))
+    for line in outcome.lines:
+        click.echo(line, err=True)
+    if outcome.report is not None:
+        click.echo(str(outcome.report))
+    if not outcome.succeeded:
+        raise SystemExit(1)
+
+
+@main.command()
+@click.argument("statement", required=False)
+@click.option("-f", "--file", "file", type=click.File("r", encoding="utf-8"),
+              help="Read the statement from FILE; - is standard input.")
+@click.option("--format", "format_", default="table", show_default=True,
+              type=click.Choice(["table", "csv", "json", "parquet"]))
+@click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
+@_explains_errors
+def sql(statement: str | None, file: Any, format_: str, lake: Path | None) -> None:
+    """Ask the lake one question in SQL. Only reads, whatever the statement."""
+    from qilin_dagster.lake import Lake
+    from qilin_dagster.query import FORMATS, open_sandbox, run_query, write_rows
+
+    if (statement is None) == (file is None):
+        raise InputError('give one statement, as in qilin sql "from core.requests limit 5" '
+                         "or qilin sql -f FILE")
+    settings = _settings(lake)
+    connection = open_sandbox(Lake(settings.lake), settings)
+    try:
+        chosen = next(name for name in FORMATS if name == format_)
+        text = statement if statement is not None else file.read()
+        write_rows(run_query(connection, text), chosen, sys.stdout)
+    finally:
+        connection.close()
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN [RUN2]",
+                type=click.Path(path_type=Path))
+@click.option("--qrels", required=True, type=click.Path(path_type=Path),
+              help="CSV or Parquet with columns qid,pid; qid is the row of the test table.")
+@click.option("--mode", default="full", show_default=True,
+              type=click.Choice(["full", "official"]),
+              help="full: all requests, ties in expectation. official: as the public evaluator.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_explains_errors
+def evaluate(runs: tuple[Path, ...], qrels: Path, mode: str, as_json: bool) -> None:
+    """Evaluate run files (columns qid,pid,score) beside their anchors; two are also compared."""
+    from qilin_dagster.evaluation import (
+        compare,
+        format_comparison,
+        format_report,
+        read_qrels,
+        read_run,
+        to_json,
+    )
+    from qilin_dagster.evaluation import evaluate as evaluate_run
+
+    if len(runs) > 2:
+        raise InputError(f"one run or two, not {len(runs)}")
+    chosen = "official" if mode == "official" else "full"
+    labels = read_qrels(qrels)
+    read = [read_run(path) for path in runs]
+    reports = [evaluate_run(run, labels, chosen) for run in read]
+    comparison = compare(read[0], read[1], labels, chosen) if len(read) == 2 else None
+    if as_json:
+        result = {"reports": [to_json(report) for report in reports]}
+        if comparison is not None:
+            result["comparison"] = [to_json(comparison)]
+        click.echo(json.dumps(result, ensure_ascii=False))
+        return
+    for report in reports:
+        click.echo(format_report(report))
+    if comparison is not None:
+        click.echo(format_comparison(comparison))
+
+
+@main.command()
+@click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
+@click.option("--open", "open_", is_flag=True, help="Open it in the browser.")
+@_explains_errors
+def report(lake: Path | None, open_: bool) -> None:
+    """Print the path of the newest report."""
+    from qilin_dagster.lake import Lake
+
+    folder = Lake(_settings(lake).lake).snapshot_folder("reports.overview")
+    path = folder / "report.html"
+    if open_:
+        click.launch(str(path))
+    click.echo(str(path))
+
+
+@main.command()
+@click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
+@click.option("--older-than", default=60.0, show_default=True, metavar="MINUTES",
+              help="Keep younger ones, which a reader may still have open.")
+@_explains_errors
+def gc(lake: Path | None, older_than: float) -> None:
+    """Delete snapshots that no table uses any more."""
+    from qilin_dagster.lake import Lake
+
+    settings = _settings(lake)
+    if not settings.lake.is_dir():
+        raise InputError(f"there is no lake in {settings.lake}")
+    deleted = Lake(settings.lake).collect_garbage(older_than_s=older_than * 60)
+    for path in deleted:
+        click.echo(f"deleted {path.relative_to(settings.lake)}", err=True)
+    click.echo(f"{len(deleted)} snapshots deleted")
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("qilin")
+    log.handlers = [handler]
+    log.setLevel(logging.INFO)
+    log.propagate = False
+
+
+if __name__ == "__main__":
+    main()

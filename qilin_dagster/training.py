@@ -1,0 +1,198 @@
+"""Recipe in, weights and a run out. Knows no Dagster; the models know nothing of the lake.
+
+A run is the scores of all test candidates, columns qid, pid, score: qid is the row of the request
+in its published test table. A recipe that finds too little data gives an empty run and says why.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from models.ranking_data import RankingData, TooLittleData
+from models.recipes import BM25Recipe, DCNV2Recipe
+from qilin_dagster.features import HISTORY_LENGTH, FeatureColumns, read_feature_columns
+from qilin_dagster.lake import Written
+
+if TYPE_CHECKING:
+    import duckdb
+    from numpy.typing import NDArray
+
+RUN_SCHEMA = pa.schema([("qid", pa.int64()), ("pid", pa.int64()), ("score", pa.float64())])
+CODE_VERSION = "1"
+
+Report = Callable[[str], None]
+
+
+def train_bm25(
+    connection: "duckdb.DuckDBPyConnection", recipe: BM25Recipe, folder: Path, report: Report
+) -> Written:
+    """Score the test candidates by words, with word weights from all notes of core.notes."""
+    from models.bm25 import BM25Ranker, tokenize
+
+    pseudo = "query" if recipe.task == "search" else "pseudo_query"
+    requests = connection.execute(
+        f"select row_number, {pseudo} from core.requests where source_table = $1 "
+        "order by row_number",
+        [f"{recipe.task}_test"],
+    ).fetchall()
+    candidates = connection.execute(
+        """
+        select r.row_number as qid, i.note_idx as pid
+        from core.impressions as i
+        inner join core.requests as r on i.request_id = r.request_id
+        where r.source_table = $1
+        group by r.row_number, i.note_idx
+        order by qid, i.note_idx * 2654435761 % 4294967291, pid
+        """,
+        [f"{recipe.task}_test"],
+    ).fetchnumpy()
+    notes = connection.execute(
+        "select note_idx, concat_ws(' ', note_title, note_content) from core.notes order by 1"
+    ).fetchall()
+    report(f"{recipe.name}: cutting {len(notes):,} notes into words")
+    corpus = [tokenize(text) for _, text in notes]
+    # A candidate whose note is not in the notes table has no words: one empty note stands for all.
+    known = np.array([note_idx for note_idx, _ in notes], dtype=np.int64)
+    qid, pid = (np.ma.getdata(candidates[name]) for name in ("qid", "pid"))
+    row = np.searchsorted(known, pid)
+    is_known = (row < len(known)) & (known[np.minimum(row, len(known) - 1)] == pid)
+    row = np.where(is_known, row, len(known))
+    queries = [tokenize(query or "") for _, query in requests]
+    row_numbers = np.array([row_number for row_number, _ in requests], dtype=np.int64)
+    offsets = np.append(np.searchsorted(qid, row_numbers), len(qid))
+    try:
+        ranker = BM25Ranker([*corpus, []], k1=recipe.k1, b=recipe.b, epsilon=recipe.epsilon)
+        scores = ranker.score_requests(queries, offsets, row)
+    except TooLittleData as reason:
+        return _not_trained(folder, recipe, reason)
+    facts = {
+        "constant_share": scores.constant_share,
+        "n_notes": len(notes),
+        "candidates_without_note": int((~is_known).sum()),
+    }
+    (folder / "model.json").write_text(_described(recipe, facts), encoding="utf-8")
+    return _write_run(folder, qid, pid, scores.score, facts)
+
+
+def train_dcn_v2(
+    features: Path, recipe: DCNV2Recipe, folder: Path, device: str, report: Report
+) -> Written:
+    """Train on the fold ``fit``, choose the epoch on ``validation``, score the test candidates.
+
+    ``features`` is the snapshot folder of the task's feature table.
+    """
+    import polars as pl
+
+    from models.dcn_v2 import DCNV2Config, save_weights
+    from models.loop import score, train
+
+    columns = read_feature_columns(features)
+    table = pl.read_parquet(features / "part-0.parquet")
+    folds = {
+        fold: ranking_data(table.filter(pl.col("fold") == fold), columns)
+        for fold in ("fit", "validation", "test")
+    }
+    config = DCNV2Config(
+        architecture=recipe.architecture,
+        cardinalities=columns.vocabulary_sizes,
+        n_dense=len(columns.dense),
+        n_notes=columns.n_note_ids,
+        has_history=columns.n_note_ids > 1,
+    )
+    try:
+        model, history = train(
+            config,
+            folds["fit"],
+            folds["validation"],
+            recipe.training,
+            device=device,
+            on_progress=lambda progress: _report_epoch(report, recipe.name, progress),
+        )
+    except TooLittleData as reason:
+        return _not_trained(folder, recipe, reason)
+    save_weights(model, folder / "weights.safetensors")
+    facts = {"history": dataclasses.asdict(history), "dense": columns.dense}
+    (folder / "model.json").write_text(_described(recipe, facts), encoding="utf-8")
+    test = table.filter(pl.col("fold") == "test")
+    return _write_run(
+        folder,
+        test["row_number"].to_numpy(),
+        test["note_idx"].to_numpy(),
+        score(model, folds["test"], device=device),
+        facts,
+    )
+
+
+def ranking_data(table: Any, columns: FeatureColumns) -> RankingData:
+    """A feature table's rows as arrays; rows of one request must stand together."""
+    import polars as pl
+
+    request = table["request_id"].to_numpy()
+    starts = np.flatnonzero(np.append(True, request[1:] != request[:-1])) if len(request) else []
+    offsets = np.append(starts, len(request)).astype(np.int64)
+    firsts = table[offsets[:-1].tolist()] if len(request) else table
+    # Arrays of one length each: the newest notes first, then 0 for none.
+    history = (
+        firsts.select(
+            pl.col("history_note_id_list")
+            .fill_null([])
+            .list.concat(pl.lit([0] * HISTORY_LENGTH, dtype=pl.List(pl.Int32)))
+            .list.head(HISTORY_LENGTH)
+            .list.to_array(HISTORY_LENGTH)
+        )
+        .to_series()
+        .to_numpy()
+        .reshape(len(firsts), HISTORY_LENGTH)
+    )
+    return RankingData(
+        request_offsets=offsets,
+        labels=table["label"].to_numpy(),
+        dense=table.select(columns.dense).to_numpy(),
+        categorical=table.select(columns.categorical).to_numpy(),
+        history=np.ascontiguousarray(history, dtype=np.int32),
+        note_id=table["note_id"].to_numpy(),
+    )
+
+
+def _report_epoch(report: Report, name: str, progress: Any) -> None:
+    if progress.validation_metric is not None:
+        report(
+            f"{name}: epoch {progress.epoch}, loss {progress.loss:.4f}, "
+            f"validation MRR@10 {progress.validation_metric:.4f}"
+        )
+
+
+def _write_run(
+    folder: Path,
+    qid: "NDArray[np.int64]",
+    pid: "NDArray[np.int64]",
+    score: "NDArray[np.float64]",
+    facts: dict[str, Any],
+) -> Written:
+    run = pa.table({"qid": qid, "pid": pid, "score": score}, schema=RUN_SCHEMA)
+    pq.write_table(run, folder / "part-0.parquet", compression="zstd")
+    pa_csv.write_csv(run, folder / "run.csv")
+    return Written(
+        n_rows=run.num_rows,
+        columns=tuple((field.name, str(field.type)) for field in RUN_SCHEMA),
+        facts=facts,
+    )
+
+
+def _not_trained(folder: Path, recipe: BM25Recipe | DCNV2Recipe, reason: TooLittleData) -> Written:
+    empty = np.zeros(0, dtype=np.int64)
+    facts = {"not_trained": str(reason)}
+    (folder / "model.json").write_text(_described(recipe, facts), encoding="utf-8")
+    return _write_run(folder, empty, empty, np.zeros(0), facts)
+
+
+def _described(recipe: BM25Recipe | DCNV2Recipe, facts: dict[str, Any]) -> str:
+    card = {"recipe": dataclasses.asdict(recipe), **facts}
+    return json.dumps(card, indent=1, ensure_ascii=False)
