@@ -133,9 +133,9 @@ class DCNV2(nn.Module):
         is_known_BH = is_known_RH.index_select(0, request_B)
         query_BE = self.attention_query(note_BE) / math.sqrt(note_BE.shape[1])
         weight_BH = torch.einsum("be,bhe->bh", query_BE, keys_BHE)
-        # Finite, so that a history without any known note gives 0 and not NaN.
+        # Finite, so that a history without any known note averages rows of zeros: 0 and not NaN.
         weight_BH = weight_BH.masked_fill(~is_known_BH, torch.finfo(weight_BH.dtype).min)
-        weight_BH = torch.softmax(weight_BH, dim=1) * is_known_BH
+        weight_BH = torch.softmax(weight_BH, dim=1)
         return torch.einsum("bh,bhe->be", weight_BH, keys_BHE)
 
     def _hide(self, ids_B: Tensor, rate: float) -> Tensor:

@@ -108,6 +108,22 @@ def test_batches_hold_whole_requests_up_to_the_limit():
     assert list(_batches(offsets, order[:0], 100)) == []
 
 
+def test_each_epoch_sees_the_requests_in_another_order():
+    # A model that does not move and hides nothing: only the order can change the running loss.
+    architecture = replace(
+        RECIPE.architecture, dropout=0.0, field_unknown_rate=0.0, note_unknown_rate=0.0
+    )
+    training = replace(
+        RECIPE.training, max_epochs=2, candidates_per_batch=64, learning_rate=0.0, weight_decay=0.0
+    )
+    told: list[Progress] = []
+    config = replace(CONFIG, architecture=architecture)
+    train(config, FIT, VALIDATION, training, device="cpu", on_progress=told.append)
+    loss = {(p.epoch, p.step): p.loss for p in told}
+    assert loss[1, 25] == pytest.approx(loss[2, 25], abs=1e-5)
+    assert loss[1, 10] != pytest.approx(loss[2, 10], abs=1e-4)
+
+
 def test_too_little_data_is_said_in_a_sentence():
     few = FIT.take(np.arange(6))
     with pytest.raises(TooLittleData) as caught:
