@@ -65,7 +65,7 @@ with printed as (
             ('Table 6', 'n_transitions', 'R->S', 2476),
             ('Table 6', 'n_transitions', 'R->R', 49815),
             ('Table 6', 'n_transitions', 'S->R', 2387)
-    ) as p (paper_table, measure, cut, paper_value)
+    ) as p (paper_table, measure, cut, paper_value) -- noqa: AL05
 ),
 
 engagement as (

@@ -1,0 +1,51 @@
+# make run   install, write a small twin, build everything, print where the report is
+# make test  install, run all tests
+# make dev   the Dagster UI over what make run built
+# make check formatting, lint, types, SQL style
+
+PYTHON ?= python3
+HOME_FOLDER := $(CURDIR)/.qilin
+BIN := .venv/bin
+
+export QILIN_DATA ?= $(HOME_FOLDER)/twin
+export QILIN_LAKE ?= $(HOME_FOLDER)/lake
+export DAGSTER_HOME ?= $(QILIN_LAKE)/.dagster
+
+.PHONY: run test dev check clean
+
+run: .venv/installed
+	test -e $(HOME_FOLDER)/twin/twin.json || $(BIN)/qilin twin $(HOME_FOLDER)/twin
+	$(BIN)/qilin build
+	@echo "The report:"
+	@$(BIN)/qilin report
+
+test: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+dev: .venv/installed
+	mkdir -p $(DAGSTER_HOME)
+	test -e $(DAGSTER_HOME)/dagster.yaml || cp dagster.yaml $(DAGSTER_HOME)/
+	$(BIN)/dg dev
+
+check: .venv/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy qilin_dagster models
+	$(BIN)/sqlfluff lint sql
+
+clean:
+	rm -rf .venv .qilin
+
+.venv/created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/installed: .venv/created pyproject.toml
+	$(BIN)/pip install --quiet --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/created pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@ .venv/installed
