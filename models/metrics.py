@@ -150,9 +150,9 @@ def ranking_metrics(
         q_P, key_P = q_P[unique_P], key_P[unique_P]
 
     judged_R, n_positives_R = np.unique(q_P, return_counts=True)
-    is_judged_N = np.isin(q_N, judged_R)
+    is_judged_N = _is_in(q_N, judged_R)
     n_unjudged = len(np.unique(q_N[~is_judged_N]))
-    present_R = np.isin(judged_R, q_N)
+    present_R = _is_in(judged_R, q_N)
     n_missing = int(np.count_nonzero(~present_R))
     qid_R = judged_R[present_R] if mode == "official" else judged_R
     positives_R = n_positives_R[present_R] if mode == "official" else n_positives_R
@@ -161,7 +161,7 @@ def ranking_metrics(
 
     rows_N = np.flatnonzero(is_judged_N)
     request_N = np.searchsorted(qid_R, q_N[rows_N])
-    is_hit_N = np.isin(key_N[rows_N], key_P)
+    is_hit_N = _is_in(key_N[rows_N], key_P)
     lists = _RankedLists.build(request_N, score_N[rows_N], is_hit_N, len(qid_R), ties)
 
     per_request = {name: np.zeros(len(qid_R)) for name in REQUEST_METRICS}
@@ -194,7 +194,7 @@ def ranking_metrics(
         n_missing=n_missing,
         n_unjudged=n_unjudged,
         n_positives=int(n_positives_R[present_R].sum()),
-        n_found=int(np.count_nonzero(np.isin(key_P, key_N[rows_N]))),
+        n_found=int(np.count_nonzero(_is_in(key_P, key_N[rows_N]))),
     )
 
 
@@ -291,18 +291,17 @@ def bootstrap_means(
     rng = np.random.default_rng(seed)
     means_SM = np.empty((n_samples, values_RM.shape[1]))
     # Counting how often each cluster is drawn turns all columns' means into one matrix product;
-    # blocks keep the count matrix near 16 MB.
-    block = max(1, 2_000_000 // n_G)
+    # a block of samples at a time stays small enough for the cache.
+    columns = np.column_stack([sums_GM, weight_G])
+    block = 64
+    counts = np.empty((block, n_G))
     for start in range(0, n_samples, block):
         n_block = min(block, n_samples - start)
-        drawn = rng.integers(0, n_G, size=(n_block, n_G), dtype=np.int64)
-        drawn += np.arange(n_block)[:, None] * n_G
-        counts = np.bincount(drawn.ravel(), minlength=n_block * n_G).reshape(n_block, n_G)
-        counts_f = counts.astype(np.float64)
+        for row, drawn in enumerate(rng.integers(0, n_G, size=(n_block, n_G))):
+            counts[row] = np.bincount(drawn, minlength=n_G)
+        totals = counts[:n_block] @ columns
         with np.errstate(invalid="ignore", divide="ignore"):
-            means_SM[start : start + n_block] = (counts_f @ sums_GM) / (counts_f @ weight_G)[
-                :, None
-            ]
+            means_SM[start : start + n_block] = totals[:, :-1] / totals[:, -1:]
     return means_SM
 
 
@@ -613,6 +612,17 @@ def _cluster_sums(
     unique, cluster_R = np.unique(labels, return_inverse=True)
     columns = [_sum_by(cluster_R, values_RM[:, m], len(unique)) for m in range(values_RM.shape[1])]
     return np.stack(columns, axis=1), _sum_by(cluster_R, weight_R, len(unique))
+
+
+def _is_in(values: IntArray, among: IntArray) -> BoolArray:
+    # Several times faster here than numpy's isin, which hashes.
+    among = np.sort(among)
+    at = np.searchsorted(among, values)
+    return (
+        among[np.minimum(at, len(among) - 1)] == values
+        if len(among)
+        else np.zeros(len(values), dtype=bool)
+    )
 
 
 def _sum_by(index: IntArray, values: FloatArray, n: int) -> FloatArray:
