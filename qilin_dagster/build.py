@@ -1,4 +1,4 @@
-"""What ``qilin build`` does: one Dagster run in this process, recorded where the UI looks for it."""
+"""What ``qilin build`` does: one Dagster run in this process, kept where the UI finds it."""
 
 import difflib
 import os

@@ -14,7 +14,7 @@ from pathlib import Path
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
-from sqlglot.tokens import TokenType
+from sqlglot.tokens import TokenType  # type: ignore[attr-defined]
 
 from qilin_dagster.settings import SQL_ROOT
 
@@ -134,7 +134,11 @@ def _read(path: Path) -> View:
             if (target.args["db"].name, target.args["table"].name) != (schema, name):
                 raise CatalogError(f"{where}: comments on a column of another view: {target.sql()}")
             column_comments[target.name] = sentence
-        elif (target.db, target.name, statement.args["kind"].upper()) == (schema, name, create.kind):
+        elif (target.db, target.name, statement.args["kind"].upper()) == (
+            schema,
+            name,
+            create.kind,
+        ):
             comment = sentence
         else:
             raise CatalogError(f"{where}: comment on {statement.args['kind']} {target.sql()}")

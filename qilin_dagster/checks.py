@@ -40,9 +40,7 @@ def check_spec(view: View, expectation: Expectation) -> dg.AssetCheckSpec:
     )
 
 
-def check_results(
-    view: View, results: Iterable[ExpectationResult]
-) -> list[dg.AssetCheckResult]:
+def check_results(view: View, results: Iterable[ExpectationResult]) -> list[dg.AssetCheckResult]:
     return [
         dg.AssetCheckResult(
             asset_key=dg.AssetKey([view.schema, view.name]),

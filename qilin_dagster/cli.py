@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn, ParamSpec
+from typing import Any, Literal, NoReturn, ParamSpec
 
 import click
 
@@ -72,24 +72,41 @@ def twin(out: Path, scale: float, seed: int, images: bool) -> None:
     from qilin_dagster.sources.twin import write_twin
 
     try:
-        write_twin(out, scale=scale, seed=seed, images=images,
-                   progress=lambda line: click.echo(line, err=True))
+        write_twin(
+            out,
+            scale=scale,
+            seed=seed,
+            images=images,
+            progress=lambda line: click.echo(line, err=True),
+        )
     except (ValueError, OSError) as error:
         raise InputError(str(error)) from error
     click.echo(str(out))
 
 
 @main.command()
-@click.option("--data", type=click.Path(path_type=Path),
-              help="Folder with the published tables. [default: QILIN_DATA]")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder with the published tables. [default: QILIN_DATA]",
+)
 @click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
-@click.option("--select", "selects", multiple=True,
-              help="Groups or keys, comma-separated, such as raw,core or core.requests; repeatable.")
-@click.option("--search-clock-offset", default=None, metavar="HOURS",
-              help="Hours the search clock runs ahead of UTC. [default: detected]")
+@click.option(
+    "--select",
+    "selects",
+    multiple=True,
+    help="Groups or keys, comma-separated, such as raw,core or core.requests; repeatable.",
+)
+@click.option(
+    "--search-clock-offset",
+    default=None,
+    metavar="HOURS",
+    help="Hours the search clock runs ahead of UTC. [default: detected]",
+)
 @_explains_errors
-def build(data: Path | None, lake: Path | None, selects: tuple[str, ...],
-          search_clock_offset: str | None) -> None:
+def build(
+    data: Path | None, lake: Path | None, selects: tuple[str, ...], search_clock_offset: str | None
+) -> None:
     """Build the lake: published files, views, features, rankers, evaluation, report."""
     from qilin_dagster.build import run_build, selected_keys
 
@@ -108,10 +125,20 @@ def build(data: Path | None, lake: Path | None, selects: tuple[str, ...],
 
 @main.command()
 @click.argument("statement", required=False)
-@click.option("-f", "--file", "file", type=click.File("r", encoding="utf-8"),
-              help="Read the statement from FILE; - is standard input.")
-@click.option("--format", "format_", default="table", show_default=True,
-              type=click.Choice(["table", "csv", "json", "parquet"]))
+@click.option(
+    "-f",
+    "--file",
+    "file",
+    type=click.File("r", encoding="utf-8"),
+    help="Read the statement from FILE; - is standard input.",
+)
+@click.option(
+    "--format",
+    "format_",
+    default="table",
+    show_default=True,
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+)
 @click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
 @_explains_errors
 def sql(statement: str | None, file: Any, format_: str, lake: Path | None) -> None:
@@ -120,8 +147,9 @@ def sql(statement: str | None, file: Any, format_: str, lake: Path | None) -> No
     from qilin_dagster.query import FORMATS, open_sandbox, run_query, write_rows
 
     if (statement is None) == (file is None):
-        raise InputError('give one statement, as in qilin sql "from core.requests limit 5" '
-                         "or qilin sql -f FILE")
+        raise InputError(
+            'give one statement, as in qilin sql "from core.requests limit 5" or qilin sql -f FILE'
+        )
     settings = _settings(lake)
     connection = open_sandbox(Lake(settings.lake), settings)
     try:
@@ -133,13 +161,22 @@ def sql(statement: str | None, file: Any, format_: str, lake: Path | None) -> No
 
 
 @main.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN [RUN2]",
-                type=click.Path(path_type=Path))
-@click.option("--qrels", required=True, type=click.Path(path_type=Path),
-              help="CSV or Parquet with columns qid,pid; qid is the row of the test table.")
-@click.option("--mode", default="full", show_default=True,
-              type=click.Choice(["full", "official"]),
-              help="full: all requests, ties in expectation. official: as the public evaluator.")
+@click.argument(
+    "runs", nargs=-1, required=True, metavar="RUN [RUN2]", type=click.Path(path_type=Path)
+)
+@click.option(
+    "--qrels",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="CSV or Parquet with columns qid,pid; qid is the row of the test table.",
+)
+@click.option(
+    "--mode",
+    default="full",
+    show_default=True,
+    type=click.Choice(["full", "official"]),
+    help="full: all requests, ties in expectation. official: as the public evaluator.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @_explains_errors
 def evaluate(runs: tuple[Path, ...], qrels: Path, mode: str, as_json: bool) -> None:
@@ -156,7 +193,7 @@ def evaluate(runs: tuple[Path, ...], qrels: Path, mode: str, as_json: bool) -> N
 
     if len(runs) > 2:
         raise InputError(f"one run or two, not {len(runs)}")
-    chosen = "official" if mode == "official" else "full"
+    chosen: Literal["full", "official"] = "official" if mode == "official" else "full"
     labels = read_qrels(qrels)
     read = [read_run(path) for path in runs]
     reports = [evaluate_run(run, labels, chosen) for run in read]
@@ -190,8 +227,13 @@ def report(lake: Path | None, open_: bool) -> None:
 
 @main.command()
 @click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
-@click.option("--older-than", default=60.0, show_default=True, metavar="MINUTES",
-              help="Keep younger ones, which a reader may still have open.")
+@click.option(
+    "--older-than",
+    default=60.0,
+    show_default=True,
+    metavar="MINUTES",
+    help="Keep younger ones, which a reader may still have open.",
+)
 @_explains_errors
 def gc(lake: Path | None, older_than: float) -> None:
     """Delete snapshots that no table uses any more."""

@@ -1,4 +1,4 @@
-"""The errors a person can mend; everything else is a fault of the program and keeps its traceback."""
+"""Errors a person can mend; anything else is a fault of the program and keeps its traceback."""
 
 
 class InputError(ValueError):

@@ -144,7 +144,7 @@ def _requests(connection: "duckdb.DuckDBPyConnection", task: Task) -> "pl.DataFr
     """
     import polars as pl
 
-    requests = connection.sql(
+    requests: pl.DataFrame = connection.sql(
         "select request_id, source_table, split, row_number, user_idx, session_id, session_n, "
         "started_at, query, query_source, history_list from core.requests "
         f"where channel = '{task}' and split in ('train', 'test')"
@@ -238,7 +238,7 @@ def _vocabulary(fit: "pl.DataFrame", name: str) -> dict[str, int]:
 def _note_vocabulary(
     fit: "pl.DataFrame", fit_requests: "pl.DataFrame", notes: "pl.DataFrame"
 ) -> "pl.DataFrame":
-    """Notes met often enough in the fit fold, shown or clicked before: note_key -> note_id from 1."""
+    """Notes met often enough in the fit fold, shown or clicked before: note_key to note_id."""
     import polars as pl
 
     histories = (

@@ -14,7 +14,7 @@ from qilin_dagster.settings import Settings
 CATALOG = load_catalog()
 
 
-class Lakehouse(dg.ConfigurableResource):
+class Lakehouse(dg.ConfigurableResource[None]):
     """Data folder and lake; each left empty comes from QILIN_DATA and QILIN_LAKE."""
 
     data: str = ""

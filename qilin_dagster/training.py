@@ -135,9 +135,9 @@ def ranking_data(table: Any, columns: FeatureColumns) -> RankingData:
     import polars as pl
 
     request = table["request_id"].to_numpy()
-    starts = np.flatnonzero(np.append(True, request[1:] != request[:-1])) if len(request) else []
-    offsets = np.append(starts, len(request)).astype(np.int64)
-    firsts = table[offsets[:-1].tolist()] if len(request) else table
+    is_first = np.append(np.ones(min(1, len(request)), dtype=bool), request[1:] != request[:-1])
+    offsets = np.append(np.flatnonzero(is_first), len(request))
+    firsts = table.filter(pl.Series(is_first))
     # Arrays of one length each: the newest notes first, then 0 for none.
     history = (
         firsts.select(

@@ -1,1 +1,1 @@
-"""The assets, in story order: raw, views, features, training, evaluation, reports. Bodies stay thin."""
+"""The assets in story order: raw, views, features, training, evaluation, reports."""

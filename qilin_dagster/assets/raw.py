@@ -36,7 +36,7 @@ DESCRIPTIONS = {
         for name, description in DESCRIPTIONS.items()
     ],
 )
-def published_files(lakehouse: Lakehouse) -> Iterator[dg.MaterializeResult]:
+def published_files(lakehouse: Lakehouse) -> Iterator[dg.MaterializeResult[None]]:
     """Register the data folder in the lake; one clear failure when its layout is unusable."""
     from qilin_dagster.errors import InputError
     from qilin_dagster.sources.published import inspect
@@ -54,7 +54,9 @@ def published_files(lakehouse: Lakehouse) -> Iterator[dg.MaterializeResult]:
             "files": dg.MetadataValue.int(len(manifest.files)),
             "bytes": dg.MetadataValue.int(sum(file.n_bytes for file in manifest.files)),
             "dagster/column_schema": dg.MetadataValue.table_schema(
-                dg.TableSchema([dg.TableColumn(column, type_) for column, type_ in manifest.columns])
+                dg.TableSchema(
+                    [dg.TableColumn(column, type_) for column, type_ in manifest.columns]
+                )
             ),
         }
         if name == "clock":

@@ -26,8 +26,11 @@ def _bm25(recipe: BM25Recipe) -> dg.AssetsDefinition:
         group_name="training",
         kinds={"python"},
         description="BM25 over words of title and body, word weights from all notes; "
-        + ("the query is what the user typed." if recipe.task == "search"
-           else "the query is the titles of recent clicks, for want of one."),
+        + (
+            "the query is what the user typed."
+            if recipe.task == "search"
+            else "the query is the titles of recent clicks, for want of one."
+        ),
     )
     def train(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
         from qilin_dagster.training import CODE_VERSION, train_bm25
@@ -106,9 +109,7 @@ def _publish(
     )
 
 
-def _metadata(
-    lakehouse: Lakehouse, manifest: Manifest, recipe: str
-) -> dict[str, dg.MetadataValue]:
+def _metadata(lakehouse: Lakehouse, manifest: Manifest, recipe: str) -> dict[str, dg.MetadataValue]:
     metadata: dict[str, dg.MetadataValue] = {
         "dagster/row_count": dg.MetadataValue.int(manifest.n_rows),
         "recipe": dg.MetadataValue.json(json.loads(recipe)),

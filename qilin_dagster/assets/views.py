@@ -53,7 +53,7 @@ def _views_of(schema: str) -> dg.AssetsDefinition:
     )
     def build_views(
         context: dg.AssetExecutionContext, lakehouse: Lakehouse
-    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
         engine = lakehouse.engine()
         connection = engine.connect()
         try:
@@ -69,23 +69,29 @@ def _build(
     engine: DuckDBEngine,
     connection: duckdb.DuckDBPyConnection,
     views: list[View],
-) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     blocked: dict[str, str] = {}
     outcomes: dict[str, list[ExpectationResult]] = {}
     for view in views:
         key = dg.AssetKey([view.schema, view.name])
-        wanted = {check.name for check in context.selected_asset_check_keys
-                  if check.asset_key == key}
+        wanted = {
+            check.name for check in context.selected_asset_check_keys if check.asset_key == key
+        }
         if view.qualified in blocked:
-            log.warning("%s: not built, %s failed a blocking check", view.qualified,
-                        blocked[view.qualified])
+            log.warning(
+                "%s: not built, %s failed a blocking check", view.qualified, blocked[view.qualified]
+            )
             continue
         if key in context.selected_asset_keys:
             started = time.perf_counter()
             built = engine.build(connection, view)
             seconds = time.perf_counter() - started
-            log.info("%s: %s rows, %s", view.qualified, f"{built.n_rows:,}",
-                     "unchanged" if built.was_current else f"{seconds:.1f} s")
+            log.info(
+                "%s: %s rows, %s",
+                view.qualified,
+                f"{built.n_rows:,}",
+                "unchanged" if built.was_current else f"{seconds:.1f} s",
+            )
             yield dg.MaterializeResult(
                 key,
                 metadata=view_metadata(connection, view, built, seconds),
@@ -130,9 +136,7 @@ def view_metadata(
     metadata: dict[str, dg.MetadataValue | dg.TableColumnLineage] = {
         "dagster/row_count": dg.MetadataValue.int(built.n_rows),
         "dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns)),
-        "dagster/column_lineage": dg.MetadataValue.column_lineage(
-            dg.TableColumnLineage(lineage)
-        ),
+        "dagster/column_lineage": dg.MetadataValue.column_lineage(dg.TableColumnLineage(lineage)),
         "preview": dg.MetadataValue.md(preview(connection, view.qualified)),
         "seconds": dg.MetadataValue.float(round(seconds, 3)),
     }

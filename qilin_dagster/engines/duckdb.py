@@ -214,9 +214,9 @@ def _published_select(name: str, files: list[Path], manifest: Manifest) -> str:
         else column.name
         for column in TABLES[name]
     )
+    row_number = f"[{', '.join(offsets)}][file_index::bigint + 1] + file_row_number::bigint"
     return (
-        f"select [{', '.join(offsets)}][file_index::bigint + 1] + file_row_number::bigint as row_number, "
-        f"{columns} "
+        f"select {row_number} as row_number, {columns} "
         f"from read_parquet({_literal_list(files)})"
     )
 

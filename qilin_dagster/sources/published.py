@@ -77,8 +77,11 @@ class DataFolder:
 def inspect(data: Path) -> DataFolder:
     """Check the layout by the files' footers; reads no rows. Raises InputError with every fault."""
     if not data.is_dir():
-        raise InputError(f"data folder {data} does not exist" if not data.exists()
-                         else f"{data} is a file, not a data folder")
+        raise InputError(
+            f"data folder {data} does not exist"
+            if not data.exists()
+            else f"{data} is a file, not a data folder"
+        )
     faults: list[str] = []
     tables = {}
     for name, columns in TABLES.items():
@@ -200,7 +203,9 @@ def _read_footer(path: Path, table: str) -> tuple[pa.Schema, int]:
     except (pa.ArrowInvalid, OSError) as error:
         kind = "an Arrow" if path.suffix == ".arrow" else "a Parquet"
         reason = str(error).splitlines()[0]
-        raise InputError(f"table {table}: {path} cannot be read as {kind} file: {reason}") from error
+        raise InputError(
+            f"table {table}: {path} cannot be read as {kind} file: {reason}"
+        ) from error
 
 
 def _schema_faults(
@@ -264,21 +269,22 @@ def _describe(column: Column) -> str:
 
 
 def _is_number(type_: pa.DataType) -> bool:
-    return pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_null(type_)
+    types = pa.types
+    return bool(types.is_integer(type_) or types.is_floating(type_) or types.is_null(type_))
 
 
 def _is_text(type_: pa.DataType) -> bool:
-    return (
-        pa.types.is_string(type_)
-        or pa.types.is_large_string(type_)
-        or pa.types.is_string_view(type_)
-        or pa.types.is_null(type_)
+    types = pa.types
+    return bool(
+        types.is_string(type_)
+        or types.is_large_string(type_)
+        or types.is_string_view(type_)
+        or types.is_null(type_)
     )
 
 
 def _is_list(type_: pa.DataType) -> bool:
-    return (
-        pa.types.is_list(type_)
-        or pa.types.is_large_list(type_)
-        or pa.types.is_fixed_size_list(type_)
+    types = pa.types
+    return bool(
+        types.is_list(type_) or types.is_large_list(type_) or types.is_fixed_size_list(type_)
     )

@@ -47,9 +47,7 @@ def register_table(lake: Lake, data: DataFolder, name: str) -> Manifest:
     )
 
 
-def _write_table(
-    table: PublishedTable, external: tuple[File, ...]
-) -> Callable[[Path], Written]:
+def _write_table(table: PublishedTable, external: tuple[File, ...]) -> Callable[[Path], Written]:
     def write(folder: Path) -> Written:
         shard_rows = [shard.n_rows for shard in table.shards]
         facts = {"shard_rows": shard_rows, "published_rows": table.n_rows}
