@@ -1,0 +1,40 @@
+"""A synthetic Qilin with known truth, in the published layout at any scale.
+
+``README.md`` beside this file states the generative model, what is calibrated and what is
+invented. Nothing heavy is imported before it is used.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["describe_twin", "write_twin"]
+
+
+def write_twin(
+    out: Path,
+    *,
+    scale: float = 0.01,
+    seed: int = 7,
+    images: bool = False,
+    dirty: bool = False,
+    click_model: Literal["pbm", "cascade", "mixed"] = "pbm",
+    progress: Callable[[str], None] | None = None,
+) -> None:
+    """Write a twin to the folder ``out``; an earlier twin there is replaced, nothing else is.
+
+    ``scale`` 1 has the row counts of the published log. The same seed gives the same bytes.
+    ``images`` adds small JPEG files, ``dirty`` plants rows that a reader must quarantine.
+    """
+    from qilin_dagster.sources.twin import generate
+
+    generate.write(
+        Path(out), scale, seed, images, dirty, click_model, progress or (lambda message: None)
+    )
+
+
+def describe_twin(data: Path) -> str:
+    """A calibration report: values of the paper beside those of the twin in ``data``."""
+    from qilin_dagster.sources.twin import calibration
+
+    return calibration.report(Path(data))

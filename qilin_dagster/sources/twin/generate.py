@@ -1,0 +1,171 @@
+"""Draws a world and writes it in the published layout, aside first, then in place."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from qilin_dagster.sources.twin import clicks, lists, tables, truth
+from qilin_dagster.sources.twin.answers import choose_answers
+from qilin_dagster.sources.twin.blocks import number_notes
+from qilin_dagster.sources.twin.clicks import Behaviour, ClickModel
+from qilin_dagster.sources.twin.draws import Ints, stream
+from qilin_dagster.sources.twin.history import make_histories
+from qilin_dagster.sources.twin.queries import make_queries
+from qilin_dagster.sources.twin.slots import make_slots, margins
+from qilin_dagster.sources.twin.tables import Exposures, World
+from qilin_dagster.sources.twin.targets import sizes
+from qilin_dagster.sources.twin.timeline import TABLES, make_requests
+from qilin_dagster.sources.twin.world import make_notes, make_users
+
+GENERATOR_VERSION: Final = 1
+NOTE_SHARDS: Final = 5
+SMALLEST_SCALE: Final = 0.001
+LARGEST_SCALE: Final = 10.0
+LABELLED: Final = {
+    "search_test": "search.test.qrels.csv",
+    "recommendation_test": "recommendation.test.qrels.csv",
+    "dqa": "dqa.qrels.csv",
+}
+Progress = Callable[[str], None]
+
+
+def draw_world(
+    scale: float, seed: int, model: ClickModel, progress: Progress
+) -> tuple[World, Behaviour]:
+    """All random choices of the twin, without a file written."""
+    size = sizes(scale)
+    progress(f"drawing {size.notes:,} notes and {size.users:,} users")
+    notes, users = make_notes(size, seed), make_users(size, seed)
+    progress(f"drawing {size.searches + size.feeds:,} requests")
+    requests = make_requests(size, users, seed)
+    queries = make_queries(requests, users, seed)
+    answers = choose_answers(requests, queries, size, seed)
+    exposures, click_targets = margins(requests, queries, answers, size)
+    slots = make_slots(requests, answers, exposures, size, seed)
+    progress(f"filling lists with {len(slots.request):,} exposures")
+    everything = np.arange(len(requests))
+    _, first = lists.fill(
+        slots, everything, requests, queries, users, notes, stream(seed, "lists 0")
+    )
+    progress("calibrating and drawing clicks")
+    behaviour = clicks.calibrate(slots, first, requests, answers, click_targets, seed)
+    outcome = clicks.act(
+        slots, first, behaviour, requests, queries, answers, users, notes, model, seed
+    )
+    progress("drawing histories and numbering notes")
+    histories = make_histories(requests, users, notes, slots, outcome, seed)
+    numbering = number_notes(notes, requests, slots, outcome, histories, seed)
+    world = World(
+        seed, notes, users, requests, queries, answers, slots, outcome, histories, numbering
+    )
+    return world, behaviour
+
+
+def write(
+    out: Path,
+    scale: float,
+    seed: int,
+    images: bool,
+    dirty: bool,
+    model: ClickModel,
+    progress: Progress,
+) -> None:
+    """Check the request, write the twin beside ``out`` and rename it into place."""
+    if not (SMALLEST_SCALE <= scale <= LARGEST_SCALE):
+        raise ValueError(
+            f"scale is {scale}; it must lie between {SMALLEST_SCALE} and {LARGEST_SCALE:g}"
+        )
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed is {seed!r}; it must be a whole number, 0 or more")
+    if model not in ("pbm", "cascade", "mixed"):
+        raise ValueError(f"click_model is {model!r}; it must be 'pbm', 'cascade' or 'mixed'")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file; name a folder for the twin")
+    if out.is_dir() and any(out.iterdir()) and not (out / "twin.json").is_file():
+        raise ValueError(f"{out} is not empty and is no twin; name a new folder or empty this one")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        aside.chmod(0o755)
+        world, behaviour = draw_world(scale, seed, model, progress)
+        write_world(aside, world, behaviour, progress)
+        about = {
+            "generator_version": GENERATOR_VERSION,
+            "scale": scale,
+            "seed": seed,
+            "images": images,
+            "dirty": dirty,
+            "click_model": model,
+        }
+        (aside / "twin.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        progress("moving the twin into place")
+        _replace(aside, out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _replace(aside: Path, out: Path) -> None:
+    if out.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
+        os.rename(out, old / "twin")
+        os.rename(aside, out)
+        shutil.rmtree(old)
+    else:
+        os.rename(aside, out)
+
+
+def write_world(folder: Path, world: World, behaviour: Behaviour, progress: Progress) -> None:
+    """All tables, label lists and truth files of one world."""
+    exposures = tables.make_exposures(world)
+    row_number = np.empty(len(world.requests), dtype=np.int64)
+    for table in TABLES:
+        progress(f"writing {table}")
+        rows = tables.row_order(world, table)
+        row_number[rows] = np.arange(len(rows))
+        _save(folder / table, 0, 1, tables.request_table(world, exposures, table, rows))
+        if table in LABELLED:
+            _save_labels(folder / LABELLED[table], world, exposures, rows)
+    _save(folder / "user_feat", 0, 1, tables.user_table(world))
+    edges = np.linspace(0, len(world.notes), NOTE_SHARDS + 1).astype(int).tolist()
+    for shard, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        progress(f"writing notes {first:,} to {last:,}")
+        _save(folder / "notes", shard, NOTE_SHARDS, tables.note_table(world, first, last))
+    progress("writing the truth")
+    for name, table_ in truth.tables(world, exposures, behaviour, row_number):
+        _write_parquet(folder / "truth" / f"{name}.parquet", table_)
+
+
+def _save(folder: Path, shard: int, shards: int, table: pa.Table) -> None:
+    _write_parquet(folder / f"train-{shard:05d}-of-{shards:05d}.parquet", table)
+
+
+def _write_parquet(path: Path, table: pa.Table) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Everything that shapes the bytes is fixed here.
+    pq.write_table(
+        table,
+        path,
+        row_group_size=100_000,
+        compression="snappy",
+        use_dictionary=True,
+        write_statistics=True,
+        version="2.6",
+        data_page_version="1.0",
+        store_schema=False,
+    )
+
+
+def _save_labels(path: Path, world: World, exposures: Exposures, rows: Ints) -> None:
+    labels = tables.labels(world, exposures, rows)
+    with path.open("wb") as file:
+        file.write(b"qid,pid\n")
+        pyarrow.csv.write_csv(labels, file, pyarrow.csv.WriteOptions(include_header=False))
