@@ -91,6 +91,8 @@ PAPER_TABLE_10 = {
     },
 }
 
+# Below this a rate of one position rests on a few dozen impressions.
+FEW_REQUESTS = 1_000
 HEADLINE_METRIC = "mrr@10"
 RATE_COLUMNS = ("click_rate", "click_rate_low", "click_rate_high")
 PAPER_TABLE_TITLES = {"Table 5": "Table 5: engagement", "Table 6": "Table 6: transitions"}
@@ -252,6 +254,8 @@ def summary(numbers: Numbers, provenance: Provenance) -> str:
             if (n := sum(r["n_requests"] for r in requests if r["channel"] == channel))
         )
         sentences.append(f"The log read here holds {count(total)} requests ({per_channel}).")
+        if total < FEW_REQUESTS:
+            sentences.append("With so few, no number on this page is a finding.")
     else:
         sentences.append("No requests have been read.")
     for channel in CHANNELS:
@@ -362,7 +366,7 @@ def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
         session_positions(numbers),
         answers(numbers),
         transitions(numbers),
-        anchors(numbers),
+        *([anchors()] if numbers["evaluation.leaderboard"].rows else []),
         *(leaderboard(numbers, provenance, task) for task in CHANNELS),
         checks(numbers),
         provenance_section(provenance),
@@ -391,7 +395,7 @@ def rows_read(numbers: Numbers) -> Section:
                     Cell(channel_label(by_table[name]["channel"])),
                     Cell(count(n)),
                     Cell(count(published)),
-                    Cell(percent(n / published) if published else NOTHING),
+                    Cell(percent(n / published, 2) if published else NOTHING),
                 )
             )
         n_here = sum(row["n_requests"] for row in relation.rows)
@@ -401,7 +405,7 @@ def rows_read(numbers: Numbers) -> Section:
             "",
             count(n_here),
             count(n_published),
-            percent(n_here / n_published),
+            percent(n_here / n_published, 2),
         )
         body.append(tuple(Cell(text, tone="total") for text in totals))
         blocks.append(
@@ -463,15 +467,12 @@ def _engagement_table(
         columns.append(Column("Raw difference"))
     body = []
     for measure in ENGAGEMENT_MEASURES:
-        values = [row.get(measure) for _, row in groups]
+        values: list[Any] = [row.get(measure) for _, row in groups]
         cells = [Cell(MEASURE_LABELS[measure]), *(Cell(measured(measure, v)) for v in values)]
         if with_difference:
-            known = measure != "n_requests" and all(is_number(value) for value in values)
-            cells.append(
-                Cell(difference_text(measure, float(values[0]) - float(values[1])))  # type: ignore[arg-type]
-                if known
-                else Cell(NOTHING)
-            )
+            known = [float(value) for value in values if is_number(value)]
+            difference = known[0] - known[1] if len(known) == 2 else None
+            cells.append(Cell(difference_text(measure, difference)))
         body.append(tuple(cells))
     return Table(table_id, caption, tuple(columns), tuple(body))
 
@@ -548,7 +549,9 @@ def _paper_table(paper_table: str, rows: list[Row], measures: list[str], cuts: l
                 Cell(measured(measure, row.get("our_value"))),
                 Cell(
                     difference_text(measure, row.get("difference")),
-                    detail=signed(percent(relative)) if is_number(relative) else "",
+                    detail=""
+                    if measure.startswith("n_") or not is_number(relative)
+                    else signed(percent(relative)),
                 ),
             ]
         body.append(tuple(cells))
@@ -567,6 +570,7 @@ def positions(numbers: Numbers) -> Section:
     title = "Click rate by position"
     if spec is None:
         return Section("positions", title, (_missing(relation),))
+    has_top_card = any(row["position_bin"] == 0 for row in relation.rows)
     return Section(
         "positions",
         title,
@@ -581,7 +585,8 @@ def positions(numbers: Numbers) -> Section:
                 "chart-positions",
                 "Click rate by position, with 95% Wilson intervals. Impressions are taken as "
                 "independent; those of one request are not, so the true intervals are wider. "
-                "Position 0 is a card placed on top; >10 pools all deeper places.",
+                + ("Position 0 is a card placed on top; " if has_top_card else "")
+                + ">10 pools all deeper places.",
                 _curve_description("position", relation.rows, "position_bin"),
                 spec,
             ),
@@ -756,11 +761,8 @@ ANCHOR_SENTENCES = (
 )
 
 
-def anchors(numbers: Numbers) -> Section:
-    relation = numbers["evaluation.leaderboard"]
+def anchors() -> Section:
     title = "How to read the leaderboards"
-    if not relation.rows:
-        return Section("anchors", title, (_missing(relation),))
     lead = Text(
         "A model is never shown alone. Beside it stand anchors, none of which reads a note."
     )
@@ -943,8 +945,7 @@ def checks(numbers: Numbers) -> Section:
     if unknown:
         blocks.append(_check_table("checks-not-run", "Checks that did not run.", unknown))
     if passed:
-        folded = f"Checks that passed: {count(len(passed))}"
-        blocks.append(_check_table("checks-passed", "Passed checks.", passed, folded))
+        blocks.append(_passed_table(passed))
     return Section("checks", title, tuple(blocks))
 
 
@@ -952,7 +953,33 @@ def _is_warning(row: Row) -> bool:
     return str(row["severity"]).lower().startswith("warn")
 
 
-def _check_table(table_id: str, caption: str, rows: list[Row], folded: str = "") -> Table:
+def _passed_table(rows: list[Row]) -> Table:
+    """One line per table: what has passed needs no reason on this page."""
+    assets = sorted({str(row["asset"]) for row in rows})
+    names = {
+        asset: [str(row["check_name"]) for row in rows if row["asset"] == asset] for asset in assets
+    }
+    return Table(
+        "checks-passed",
+        "Passed checks by table.",
+        (
+            Column("Table", is_number=False),
+            Column("Passed"),
+            Column("Checks", is_number=False),
+        ),
+        tuple(
+            (
+                Cell(asset),
+                Cell(count(len(names[asset]))),
+                Cell(", ".join(name.replace("_", " ") for name in names[asset]), tone="prose"),
+            )
+            for asset in assets
+        ),
+        folded=f"Checks that passed: {count(len(rows))}",
+    )
+
+
+def _check_table(table_id: str, caption: str, rows: list[Row]) -> Table:
     outcome = {True: "passed", False: "failed", None: "did not run"}
     return Table(
         table_id,
@@ -987,14 +1014,14 @@ def _check_table(table_id: str, caption: str, rows: list[Row], folded: str = "")
             )
             for row in rows
         ),
-        folded=folded,
     )
 
 
 def _examples(row: Row) -> str:
     """The first rows that broke a failed check, where the lake keeps them."""
     examples = row.get("examples") or []
-    return f"for example {', '.join(map(str, examples[:3]))}" if examples else ""
+    shown = [str(example).strip("{}").replace("'", "") for example in examples[:3]]
+    return f"for example {'; '.join(shown)}" if shown else ""
 
 
 def provenance_section(provenance: Provenance) -> Section:

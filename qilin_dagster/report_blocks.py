@@ -154,7 +154,8 @@ def percent(value: Any, digits: int = 1) -> str:
 
 
 def signed(text: str) -> str:
-    return text if text.startswith(("−", NOTHING)) or not text.strip("0.%") else f"+{text}"
+    """With its sign, except nothing and zero."""
+    return text if text.startswith(("−", NOTHING)) or not text.strip("0.% p") else f"+{text}"
 
 
 def measured(measure: str, value: Any) -> str:
@@ -167,8 +168,9 @@ def measured(measure: str, value: Any) -> str:
 
 
 def difference_text(measure: str, value: Any) -> str:
+    """In the measure's unit; none between counts, which only say how large two samples are."""
     if measure.startswith("n_"):
-        return signed(number(value, 0))
+        return NOTHING
     if measure.endswith(("_rate", "_share")):
         return signed(f"{number(100 * float(value))} pp") if is_number(value) else NOTHING
     return signed(number(value))

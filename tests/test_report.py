@@ -20,6 +20,7 @@ import duckdb
 import pytest
 
 from qilin_dagster.report import QUERIES, Provenance, figures, write_report
+from qilin_dagster.report_blocks import difference_text
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -124,8 +125,9 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
     """Plausible rows: a log of one hundredth of the published size."""
 
     def insert(relation: str, rows: list[tuple[Any, ...]]) -> None:
-        marks = ", ".join("?" for _ in rows[0])
-        connection.executemany(f"insert into {relation} values ({marks})", rows)
+        marks = ", ".join(f"({', '.join('?' for _ in row)})" for row in rows)
+        values = [value for row in rows for value in row]
+        connection.execute(f"insert into {relation} values {marks}", values)
 
     for table, channel, n_requests in REQUESTS:
         connection.execute(
@@ -435,10 +437,36 @@ def test_failed_checks_come_first_and_errors_before_warnings(
     _, markdown = written(lake, tmp_path)
     places = [
         markdown.index(name)
-        for name in ("labels_are_zero_or_one", "notes_are_known", "positions_are_not_negative")
+        for name in ("labels_are_zero_or_one", "notes_are_known", "positions are not negative")
     ]
     assert places == sorted(places)
     assert "1 failed as errors, 1 failed as warnings" in markdown
+
+
+def test_small_log_is_called_too_small_for_findings(
+    lake: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    _, large = written(lake, tmp_path / "large")
+    assert "no number on this page is a finding" not in large
+    lake.execute("delete from core.requests where source_table not like '%_test'")
+    _, small = written(lake, tmp_path / "small")
+    assert "173 requests" in small
+    assert "no number on this page is a finding" in small
+
+
+@pytest.mark.parametrize(
+    ("measure", "value", "text"),
+    [
+        ("click_rate", 0.0013, "+0.13 pp"),
+        ("click_rate", -0.0013, "−0.13 pp"),
+        ("click_rate", 0.0, "0.00 pp"),
+        ("clicks_per_request", 1.386, "+1.39"),
+        ("clicks_per_request", None, "–"),
+        ("n_requests", 12.0, "–"),
+    ],
+)
+def test_difference_carries_its_sign_and_unit(measure: str, value: float | None, text: str) -> None:
+    assert difference_text(measure, value) == text
 
 
 def test_hostile_names_are_shown_and_not_run(
