@@ -16,6 +16,8 @@ import rjieba
 from numpy.typing import ArrayLike, NDArray
 from rank_bm25 import BM25Okapi
 
+from models.ranking_data import TooLittleData
+
 FloatArray = NDArray[np.float64]
 
 # The general dictionary cuts this name in running text (小红 | 书上).
@@ -82,13 +84,13 @@ class BM25Ranker:
             epsilon: weight of words that stand in over half of the notes, as a share of the mean.
 
         Raises:
-            ValueError: no notes, or not one word in all notes.
+            TooLittleData: no notes, or not one word in all notes.
         """
         if len(corpus) == 0:
-            raise ValueError("BM25 needs notes to index, and there are none")
+            raise TooLittleData("BM25 needs notes to index, and there are none.")
         if not any(len(words) for words in corpus):
-            raise ValueError(
-                f"BM25 needs words to index, and none of {len(corpus):,} notes has one"
+            raise TooLittleData(
+                f"BM25 needs words to index, and none of {len(corpus):,} notes has one."
             )
         self._index = BM25Okapi(corpus, k1=k1, b=b, epsilon=epsilon)
         # The package turns this list of C lengths into an array at every call.
@@ -135,8 +137,9 @@ class BM25Ranker:
             candidates: integers (N,), rows of the corpus.
 
         Raises:
-            ValueError: arrays that do not fit, a candidate outside the corpus, or scores that are
-                constant in every request: a run that ranks nothing is a fault, not a result.
+            ValueError: arrays that do not fit, a candidate outside the corpus.
+            TooLittleData: scores that are constant in every request: a run that ranks nothing is
+                no result.
         """
         offsets, rows = np.asarray(request_offsets), np.asarray(candidates)
         if len(offsets) != len(queries) + 1:
@@ -152,8 +155,8 @@ class BM25Ranker:
                 n_with_choice += 1
                 n_constant += bool(score.min() == score.max())
         if n_with_choice and n_constant == n_with_choice:
-            raise ValueError(
+            raise TooLittleData(
                 f"BM25 gives all candidates of a request the same score, in each of "
-                f"{n_with_choice:,} requests: queries and notes share no telling word"
+                f"{n_with_choice:,} requests: queries and notes share no telling word."
             )
         return BM25Scores(score_N, n_constant / n_with_choice if n_with_choice else 0.0)

@@ -10,10 +10,11 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from models.dcn_v2 import DCNV2, DCNV2Config
@@ -216,11 +217,11 @@ class _Tensors:
     def on(cls, place: torch.device, data: RankingData) -> "_Tensors":
         return cls(
             request_offsets=data.request_offsets,
-            labels_N=torch.as_tensor(data.labels, dtype=torch.float32, device=place),
-            dense_N=torch.as_tensor(data.dense, dtype=torch.float32, device=place),
-            categorical_N=torch.as_tensor(data.categorical, device=place),
-            note_N=torch.as_tensor(data.note_id, device=place),
-            history_R=torch.as_tensor(data.history, device=place),
+            labels_N=_tensor(data.labels, np.float32, place),
+            dense_N=_tensor(data.dense, np.float32, place),
+            categorical_N=_tensor(data.categorical, _id_type(data.categorical), place),
+            note_N=_tensor(data.note_id, _id_type(data.note_id), place),
+            history_R=_tensor(data.history, _id_type(data.history), place),
         )
 
     def batch(self, requests: NDArray[np.int64]) -> "_Batch":
@@ -257,6 +258,19 @@ class _Batch:
             self.categorical_BF, self.dense_BN, self.note_B, self.history_RH, self.request_B
         )
         return scores
+
+
+def _tensor(array: NDArray[Any], dtype: DTypeLike, place: torch.device) -> Tensor:
+    """The array on the device; copied first only if torch cannot share it as it is.
+
+    Columns of a data frame are often read-only or not contiguous.
+    """
+    return torch.from_numpy(np.require(array, dtype, ["C", "W"])).to(place)
+
+
+def _id_type(ids: NDArray[Any]) -> DTypeLike:
+    """Tables are looked up by int32 or int64 only; 32 bits suffice for ids that came in them."""
+    return np.int64 if ids.dtype.itemsize > 4 else np.int32
 
 
 def _batches(

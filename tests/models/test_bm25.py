@@ -7,6 +7,7 @@ import pytest
 from rank_bm25 import BM25Okapi
 
 from models.bm25 import BM25Ranker, tokenize
+from models.ranking_data import TooLittleData
 
 NOTES = [
     "脸上有痘坑治还是不治疗",
@@ -78,9 +79,9 @@ def test_empty_queries_and_empty_notes_score_zero():
 
 
 def test_an_empty_corpus_is_refused_in_words():
-    with pytest.raises(ValueError, match="needs notes to index"):
+    with pytest.raises(TooLittleData, match="needs notes to index"):
         BM25Ranker([])
-    with pytest.raises(ValueError, match="none of 2 notes has one"):
+    with pytest.raises(TooLittleData, match="none of 2 notes has one"):
         BM25Ranker([[], []])
 
 
@@ -99,7 +100,9 @@ def test_requests_are_scored_in_the_order_given():
 
 def test_a_run_that_ranks_nothing_is_refused():
     ranker = BM25Ranker([tokenize(note) for note in NOTES])
-    with pytest.raises(ValueError, match="each of 2 requests: queries and notes share no telling"):
+    with pytest.raises(
+        TooLittleData, match="each of 2 requests: queries and notes share no telling"
+    ):
         ranker.score_requests([["zz"], []], [0, 2, 4], [0, 1, 2, 3])
 
 

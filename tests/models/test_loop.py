@@ -168,6 +168,22 @@ def test_scores_do_not_depend_on_the_other_requests():
     assert score(model, VALIDATION.take(np.array([], dtype=np.int64)), device="cpu").shape == (0,)
 
 
+@pytest.mark.filterwarnings("error")
+def test_columns_of_a_data_frame_are_taken_as_they_come():
+    plain, _ = train(CONFIG, FIT, VALIDATION, replace(RECIPE.training, max_epochs=1), device="cpu")
+    dense = np.asfortranarray(VALIDATION.dense)
+    dense.flags.writeable = False
+    strange = replace(
+        VALIDATION,
+        dense=dense,
+        categorical=VALIDATION.categorical.astype(np.uint32),
+        note_id=VALIDATION.note_id.astype(np.int64),
+        history=VALIDATION.history.astype(np.uint8),
+    )
+    expected = score(plain, VALIDATION, device="cpu")
+    assert score(plain, strange, device="cpu").tolist() == expected.tolist()
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: the GPU path was not run")
 def test_a_gpu_gives_the_same_scores_twice():
     training = replace(RECIPE.training, max_epochs=2)

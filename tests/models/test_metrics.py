@@ -186,6 +186,15 @@ def test_missing_requests_score_zero_in_full_and_are_skipped_in_official():
     assert (full.n_found, full.n_positives) == (1, 1)
 
 
+def test_an_empty_run_scores_zero_in_full_and_cannot_be_scored_in_official():
+    empty = np.zeros(0, dtype=np.int64)
+    full = ranking_metrics(empty, empty, [], [0, 1], [5, 6])
+    assert {full.means[name] for name in REQUEST_METRICS} == {0.0}
+    assert (full.n_missing, full.n_positives) == (2, 0)
+    with pytest.raises(ValueError, match="no request of the qrels"):
+        ranking_metrics(empty, empty, [], [0, 1], [5, 6], mode="official")
+
+
 def test_official_mode_reads_the_first_rows_only():
     run = ([3, 999, 1000], [1, 1, 1], [1.0, 1.0, 1.0])
     qrels = ([3, 999, 1000], [1, 2, 1])
