@@ -38,7 +38,8 @@ order by r.has_answer;
 
 comment on view bias.engagement_by_answer_shown is
     'One row per (has_answer): browsing, clicks and engagement of searches.';
-comment on column bias.engagement_by_answer_shown.has_answer is 'A direct answer was shown.';
+comment on column bias.engagement_by_answer_shown.has_answer is
+    'A direct answer was shown; null in the feed, which has none.';
 comment on column bias.engagement_by_answer_shown.n_requests is 'Requests counted.';
 comment on column bias.engagement_by_answer_shown.n_impressions is
     'Impressions counted; repeats count again.';

@@ -230,7 +230,7 @@ comment on column core.requests.session_id is
 comment on column core.requests.session_n is
     'Order of the request in its 30-minute session, from 1.';
 comment on column core.requests.started_at is
-    'Earliest impression of the request, UTC; null when it has none.';
+    'Time of the earliest impression, UTC; null without impressions.';
 comment on column core.requests.query is
     'What the user searched for; null in the feed or when blank.';
 comment on column core.requests.pseudo_query is

@@ -33,8 +33,9 @@ comment on table core.sessions is
 comment on column core.sessions.session_id is
     '30-minute session over both channels: request_id of its first request.';
 comment on column core.sessions.user_idx is 'User; joins core.users; a key, never a feature.';
-comment on column core.sessions.started_at is 'Start of the first request, UTC.';
-comment on column core.sessions.n_requests is 'Requests counted over both channels.';
+comment on column core.sessions.started_at is
+    'Time of the earliest impression, UTC; null without impressions.';
+comment on column core.sessions.n_requests is 'Requests counted.';
 comment on column core.sessions.n_searches is
     'Searches counted, those of the answer sample included.';
 comment on column core.sessions.n_recommendations is 'Feed requests counted.';
