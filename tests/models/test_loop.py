@@ -171,11 +171,12 @@ def test_scores_do_not_depend_on_the_other_requests():
 @pytest.mark.filterwarnings("error")
 def test_columns_of_a_data_frame_are_taken_as_they_come():
     plain, _ = train(CONFIG, FIT, VALIDATION, replace(RECIPE.training, max_epochs=1), device="cpu")
-    dense = np.asfortranarray(VALIDATION.dense)
-    dense.flags.writeable = False
+    read_only = VALIDATION.labels.copy()
+    read_only.flags.writeable = False
     strange = replace(
         VALIDATION,
-        dense=dense,
+        labels=read_only,
+        dense=np.asfortranarray(VALIDATION.dense)[::-1][::-1],
         categorical=VALIDATION.categorical.astype(np.uint32),
         note_id=VALIDATION.note_id.astype(np.int64),
         history=VALIDATION.history.astype(np.uint8),
