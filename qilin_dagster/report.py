@@ -219,7 +219,8 @@ def _read(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> Relat
 
 def page_title(provenance: Provenance) -> str:
     if provenance.is_twin:
-        return f"Reading a synthetic twin of the Qilin log: {provenance.data_name}"
+        name = provenance.data_name
+        return f"Rehearsal of the Qilin log: {name if 'twin' in name else f'synthetic twin {name}'}"
     return f"Reading the Qilin log: {provenance.data_name}"
 
 

@@ -326,8 +326,8 @@ def test_twin_is_called_one_everywhere_and_not_put_beside_published_models(
     text = Page(html).text
     assert banner in text
     assert banner in markdown
-    assert "<title>Reading a synthetic twin of the Qilin log: twin_hundredth</title>" in html
-    assert markdown.startswith("# Reading a synthetic twin of the Qilin log: twin_hundredth\n")
+    assert "<title>Rehearsal of the Qilin log: twin_hundredth</title>" in html
+    assert markdown.startswith("# Rehearsal of the Qilin log: twin_hundredth\n")
     assert "only shows that the calibration holds" in text
     assert "0.3388" not in text
     assert "0.3388" not in markdown
