@@ -3,8 +3,10 @@
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from synthetic import ranking_data
 
 from models import recipes
 from models.recipes import BM25Recipe, DCNV2Recipe
@@ -41,6 +43,25 @@ def test_a_smoke_recipe_differs_in_size_only():
     assert smoke.architecture.structure == full.architecture.structure
     assert smoke.training.max_epochs < full.training.max_epochs
     assert smoke.architecture.embedding_dim < full.architecture.embedding_dim
+
+
+def test_the_readme_names_every_module_and_recipe_and_its_example_runs(tmp_path, monkeypatch):
+    folder = Path(recipes.__file__).parent
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    for module in folder.glob("*.py"):
+        assert module.name in (*text.split("`"), "__init__.py", "recipes.py")
+    for name in FUNCTIONS:
+        assert f"`{name.removesuffix('_smoke')}`" in text
+    example = text.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(tmp_path)
+    folds = {
+        fold: ranking_data(n, "product", seed=seed)
+        for seed, (fold, n) in enumerate({"fit": 60, "validation": 12, "test": 5}.items())
+    }
+    namespace = dict(folds)
+    exec(example, namespace)  # the example is text of this repository
+    assert namespace["logits"].shape == (40,)
+    assert (tmp_path / "weights.safetensors").exists()
 
 
 def test_recipes_metrics_and_bm25_do_not_import_torch():
