@@ -8,6 +8,7 @@ file does without it; whatever needs it is checked before the first row is looke
 
 import dataclasses
 import difflib
+import functools
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import duckdb
     from great_expectations.datasource.fluent.interfaces import Batch
+    from great_expectations.execution_engine.execution_engine import ExecutionEngine
     from great_expectations.expectations.expectation import Expectation as GXExpectation
 
 Severity = Literal["critical", "warning"]
@@ -35,6 +37,9 @@ PANDAS_ONLY = frozenset(
 )
 NAME = re.compile(r"[a-z][a-z0-9_]{2,79}")
 EXAMPLES = 5
+# Result formats of Great Expectations: numbers alone, and numbers with up to 200 unexpected rows.
+COUNTS = {"result_format": "SUMMARY", "partial_unexpected_count": 0}
+ROWS = {"result_format": "COMPLETE"}
 
 
 class SuiteError(ValueError):
@@ -177,8 +182,8 @@ def validate(
 ) -> list[ExpectationResult]:
     """Check the suite's relation on this connection; results come in the order of the suite.
 
-    ``names`` selects expectations.
-    An expectation that cannot be run is a failed result with its error, not an exception.
+    ``names`` selects expectations. An expectation that cannot be run is a failed result with
+    its error, not an exception.
     """
     check_suite(suite)
     known = {expectation.name for expectation in suite.expectations}
@@ -192,17 +197,15 @@ def validate(
     batch = _batch(connection, suite)
     # Counts first, over everything at once; only what failed is asked again for examples, so that
     # good data costs no query for rows nobody will see.
-    results = _run(
-        batch, suite, selected, {"result_format": "SUMMARY", "partial_unexpected_count": 0}
-    )
+    results = _run(batch, suite, selected, COUNTS, only_count=True)
     failed = [e for e in selected if not results[e.name]["success"]]
     if len(selected) > 1:
         # One broken expectation takes down the others that shared its query.
         for expectation in [e for e in failed if _error(results[e.name])]:
-            results |= _run(batch, suite, [expectation], {"result_format": "SUMMARY"})
+            results |= _run(batch, suite, [expectation], COUNTS, only_count=True)
     failed = [e for e in selected if _has_examples(e, results[e.name])]
     for format_, group in (
-        (_row_format(), [e for e in failed if e.type == UNEXPECTED_ROWS]),
+        (ROWS, [e for e in failed if e.type == UNEXPECTED_ROWS]),
         (_index_format(suite.grain), [e for e in failed if e.type != UNEXPECTED_ROWS]),
     ):
         for name, result in (_run(batch, suite, group, format_) if group else {}).items():
@@ -259,7 +262,9 @@ def _refuse_repeats(suite: Suite) -> None:
         rules[rule] = expectation.name
 
 
-def _build(suite: Suite, expectations: Iterable[Expectation]) -> "list[GXExpectation]":
+def _build(
+    suite: Suite, expectations: Iterable[Expectation], *, only_count: bool = False
+) -> "list[GXExpectation]":
     """Great Expectations' own objects, one by one: given together, a misspelt one is dropped."""
     from great_expectations.exceptions.exceptions import GreatExpectationsError
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
@@ -274,19 +279,41 @@ def _build(suite: Suite, expectations: Iterable[Expectation]) -> "list[GXExpecta
             near = difflib.get_close_matches(expectation.type, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise SuiteError(f"{where}: no expectation type {expectation.type!r}{hint}")
+        is_counted = only_count and expectation.type == UNEXPECTED_ROWS
         try:
-            built.append(
-                ExpectationConfiguration(
-                    type=expectation.type,
-                    kwargs=dict(expectation.kwargs),
-                    meta={"name": expectation.name, "why": expectation.why},
-                    severity=FailureSeverity(expectation.severity),
-                ).to_domain_obj()
+            configuration = ExpectationConfiguration(
+                type=_counting_type() if is_counted else expectation.type,
+                kwargs=dict(expectation.kwargs),
+                meta={"name": expectation.name, "why": expectation.why},
+                severity=FailureSeverity(expectation.severity),
             )
+            built.append(configuration.to_domain_obj())
         except (GreatExpectationsError, ValueError, TypeError) as error:
-            # pydantic's errors are ValueErrors; its first line only names the class
             raise SuiteError(f"{where}: {' '.join(str(error).split())}") from error
     return built
+
+
+@functools.cache
+def _counting_type() -> str:
+    """Name of an UnexpectedRowsExpectation that counts; as shipped it runs its query twice."""
+    from great_expectations.expectations.core.unexpected_rows_expectation import (
+        UnexpectedRowsExpectation,
+    )
+
+    class CountUnexpectedRows(UnexpectedRowsExpectation):
+        metric_dependencies = ("unexpected_rows_query.row_count",)
+
+        def _validate(
+            self,
+            metrics: dict[str, Any],
+            runtime_configuration: dict[str, Any] | None = None,
+            execution_engine: "ExecutionEngine[Any] | None" = None,
+        ) -> dict[str, Any]:
+            n_rows = metrics["unexpected_rows_query.row_count"]
+            return {"success": n_rows == 0, "result": {"observed_value": n_rows}}
+
+    # Great Expectations registers a subclass by itself, under its name in snake case.
+    return CountUnexpectedRows(unexpected_rows_query="{batch}").expectation_type
 
 
 def _batch(connection: "duckdb.DuckDBPyConnection", suite: Suite) -> "Batch":
@@ -308,12 +335,18 @@ def _batch(connection: "duckdb.DuckDBPyConnection", suite: Suite) -> "Batch":
 
 
 def _run(
-    batch: "Batch", suite: Suite, expectations: Sequence[Expectation], result_format: dict[str, Any]
+    batch: "Batch",
+    suite: Suite,
+    expectations: Sequence[Expectation],
+    result_format: dict[str, Any],
+    *,
+    only_count: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Results by name. One call for many: they share scans."""
     from great_expectations.core import ExpectationSuite
 
-    gx_suite = ExpectationSuite(name=suite.qualified, expectations=_build(suite, expectations))
+    built = _build(suite, expectations, only_count=only_count)
+    gx_suite = ExpectationSuite(name=suite.qualified, expectations=built)
     results: list[dict[str, Any]] = [
         dict(r.to_json_dict())
         for r in batch.validate(gx_suite, result_format=result_format).results
@@ -324,11 +357,9 @@ def _run(
             f"{suite.file}: {len(expectations)} expectations were given to Great Expectations"
             f" and {len(results)} were checked"
         )
+    for expectation in expectations:
+        by_name[expectation.name]["expectation_config"]["type"] = expectation.type
     return by_name
-
-
-def _row_format() -> dict[str, Any]:
-    return {"result_format": "COMPLETE"}
 
 
 def _index_format(grain: Sequence[str]) -> dict[str, Any]:
