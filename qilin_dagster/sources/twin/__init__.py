@@ -35,6 +35,6 @@ def write_twin(
 
 def describe_twin(data: Path) -> str:
     """A calibration report: values of the paper beside those of the twin in ``data``."""
-    from qilin_dagster.sources.twin import calibration
+    from qilin_dagster.sources.twin.calibration import report
 
-    return calibration.report(Path(data))
+    return report(Path(data))

@@ -122,7 +122,8 @@ def _read(data: Path, name: str) -> Part:
     flat = details.flatten()
 
     def field(key: str) -> np.ndarray:
-        return flat.field(key).to_numpy(zero_copy_only=False)
+        values: np.ndarray = flat.field(key).to_numpy(zero_copy_only=False)
+        return values
 
     stamp = field("request_timestamp") / 1000.0 if feed else field("search_timestamp") * 1.0
     stamp = stamp - (0 if feed else CLOCK_SHIFT_S)
@@ -333,7 +334,8 @@ def _places(parts: dict[str, Part], notes: _Notes) -> Iterator[Line]:
         ("Click rate by place, feed", FEED_TABLES, targets.FEED_CURVE, "R"),
     ):
         for place, aim in curve.items():
-            if place <= 20:
+            # Published: search to place 12, of the feed place 1 only.
+            if place <= (12 if channel == "S" else 1):
                 click, n = _at_place([parts[name] for name in names], place)
                 yield Line(section, f"place {place}", aim, *_ratio(click, n))
         video = [notes.video[parts[name].note] for name in names]
@@ -417,13 +419,13 @@ def _lists(parts: dict[str, Part]) -> Iterator[Line]:
     part = parts["recommendation_test"]
     distinct = _distinct(part)
     yield Line(section, "test: distinct notes per list", 16.14, *_mean(distinct))
-    share = _mean((distinct > 20) * 1.0)
-    yield Line(section, "test: share with more than 20", 0.2497, *share, False)
+    many = _mean((distinct > 20).astype(float))
+    yield Line(section, "test: share with more than 20", 0.2497, *many, False)
     for name, aim in (("recommendation_test", 0.0173), ("recommendation_train", 0.0276)):
         part = parts[name]
         repeats = part.n - _distinct(part)
-        value = _ratio(repeats, part.n.astype(float))
-        yield Line(section, f"{name}: repeated rows", aim, *value, False)
+        twice = _ratio(repeats, part.n.astype(float))
+        yield Line(section, f"{name}: repeated rows", aim, *twice, False)
 
 
 def clicks_of(part: Part) -> Floats:

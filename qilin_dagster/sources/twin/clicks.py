@@ -9,6 +9,7 @@ The selection is applied to drawn clicks; it is not part of the model.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Literal
 
 import numpy as np
@@ -26,8 +27,15 @@ ClickModel = Literal["pbm", "cascade", "mixed"]
 
 CURVES: Final = (SEARCH_CURVE, FEED_CURVE)
 DIPS: Final = (SEARCH_DIPS, FEED_DIPS)
-EFFECT_SPREAD: Final = (0.85, 0.95)  # standard deviation of the request's own effect, by channel
-LENGTH_EFFECT: Final = 0.0  # of the log list length on attraction
+# Standard deviation of the request's own effect, by table.
+EFFECT_SPREAD: Final = {
+    "search_train": 1.25,
+    "search_test": 1.25,
+    "dqa": 0.15,
+    "recommendation_train": 0.85,
+    "recommendation_test": 0.85,
+}
+LENGTH_EFFECT: Final = -0.15  # of the log list length on attraction
 SESSION_DECAY: Final = -0.03  # per earlier request of the app session, on the logit scale
 ROUNDS: Final = 14
 # After a click a cascade reader goes on with this chance; it scales the examination below.
@@ -77,7 +85,8 @@ def calibrate(
     """Fit examination and request effects to the published click numbers, in expectation."""
     rng = stream(seed, "effects")
     channel = requests.channel
-    effect = rng.normal(0, 1, len(requests)) * np.array(EFFECT_SPREAD)[channel]
+    spread = np.array([EFFECT_SPREAD[name] for name in TABLES])[requests.table]
+    effect = rng.normal(0, 1, len(requests)) * spread
     effect += LENGTH_EFFECT * slots.log_length + SESSION_DECAY * requests.app_session_n - 0.7
     is_dqa = requests.table == TABLES.index("dqa")
     row_channel = channel[slots.request]
@@ -159,8 +168,8 @@ class _Bins:
         places = np.log(np.maximum(np.arange(len(table)), 1))
         level = np.log(np.interp(self.knots, places, table)) + 0.7 * np.log(ratio)
         # Only the shape is fitted here, the level belongs to the request effects.
-        level = np.minimum.accumulate(level - level[0])
-        return np.exp(np.interp(places, self.knots, level))
+        curve: Floats = np.exp(np.interp(places, self.knots, level - level.max()))
+        return curve
 
 
 def act(
@@ -282,7 +291,7 @@ def _cascade(
     reach = np.zeros(request.max() + 1)
     before = np.ones(request.max() + 1)
     reach[request] = 1.0
-    for low, high in zip(groups[:-1], groups[1:], strict=True):
+    for low, high in pairwise(groups.tolist()):
         rows = order[low:high]
         who = request[rows]
         go_on = np.minimum(examination[rows] / before[who], 1.0) * reach[who]

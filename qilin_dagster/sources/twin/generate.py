@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -13,10 +14,11 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from qilin_dagster.sources.twin import clicks, lists, tables, truth
+from qilin_dagster.sources.twin import clicks, images, lists, tables, truth
 from qilin_dagster.sources.twin.answers import choose_answers
 from qilin_dagster.sources.twin.blocks import number_notes
 from qilin_dagster.sources.twin.clicks import Behaviour, ClickModel
+from qilin_dagster.sources.twin.dirty import spoil
 from qilin_dagster.sources.twin.draws import Ints, stream
 from qilin_dagster.sources.twin.history import make_histories
 from qilin_dagster.sources.twin.queries import make_queries
@@ -74,8 +76,8 @@ def write(
     out: Path,
     scale: float,
     seed: int,
-    images: bool,
-    dirty: bool,
+    with_images: bool,
+    is_dirty: bool,
     model: ClickModel,
     progress: Progress,
 ) -> None:
@@ -97,13 +99,13 @@ def write(
     try:
         aside.chmod(0o755)
         world, behaviour = draw_world(scale, seed, model, progress)
-        write_world(aside, world, behaviour, progress)
+        write_world(aside, world, behaviour, with_images, is_dirty, progress)
         about = {
             "generator_version": GENERATOR_VERSION,
             "scale": scale,
             "seed": seed,
-            "images": images,
-            "dirty": dirty,
+            "images": with_images,
+            "dirty": is_dirty,
             "click_model": model,
         }
         (aside / "twin.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
@@ -123,29 +125,46 @@ def _replace(aside: Path, out: Path) -> None:
         os.rename(aside, out)
 
 
-def write_world(folder: Path, world: World, behaviour: Behaviour, progress: Progress) -> None:
+def write_world(
+    folder: Path,
+    world: World,
+    behaviour: Behaviour,
+    with_images: bool,
+    is_dirty: bool,
+    progress: Progress,
+) -> None:
     """All tables, label lists and truth files of one world."""
     exposures = tables.make_exposures(world)
     row_number = np.empty(len(world.requests), dtype=np.int64)
+    planted: list[pa.Table] = []
+
+    def save(name: str, shard: int, shards: int, table: pa.Table, rows_before: int) -> None:
+        if is_dirty and shard == shards - 1:
+            table, bad = spoil(name, table, rows_before, world.seed)
+            planted.append(bad)
+        path = folder / name / f"train-{shard:05d}-of-{shards:05d}.parquet"
+        _write_parquet(path, table)
+
     for table in TABLES:
         progress(f"writing {table}")
         rows = tables.row_order(world, table)
         row_number[rows] = np.arange(len(rows))
-        _save(folder / table, 0, 1, tables.request_table(world, exposures, table, rows))
+        save(table, 0, 1, tables.request_table(world, exposures, table, rows), 0)
         if table in LABELLED:
             _save_labels(folder / LABELLED[table], world, exposures, rows)
-    _save(folder / "user_feat", 0, 1, tables.user_table(world))
+    save("user_feat", 0, 1, tables.user_table(world), 0)
     edges = np.linspace(0, len(world.notes), NOTE_SHARDS + 1).astype(int).tolist()
-    for shard, (first, last) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for shard, (first, last) in enumerate(pairwise(edges)):
         progress(f"writing notes {first:,} to {last:,}")
-        _save(folder / "notes", shard, NOTE_SHARDS, tables.note_table(world, first, last))
+        save("notes", shard, NOTE_SHARDS, tables.note_table(world, first, last), first)
     progress("writing the truth")
     for name, table_ in truth.tables(world, exposures, behaviour, row_number):
         _write_parquet(folder / "truth" / f"{name}.parquet", table_)
-
-
-def _save(folder: Path, shard: int, shards: int, table: pa.Table) -> None:
-    _write_parquet(folder / f"train-{shard:05d}-of-{shards:05d}.parquet", table)
+    if planted:
+        _write_parquet(folder / "truth" / "bad_rows.parquet", pa.concat_tables(planted))
+    if with_images:
+        progress("writing images")
+        _write_parquet(folder / "truth" / "images.parquet", images.write_images(folder, world))
 
 
 def _write_parquet(path: Path, table: pa.Table) -> None:

@@ -9,10 +9,10 @@ from typing import Final
 
 import numpy as np
 
-from qilin_dagster.sources.twin.draws import Floats, Ints, offsets
+from qilin_dagster.sources.twin.draws import Floats, Ints, offsets, within
 from qilin_dagster.sources.twin.queries import Queries
 from qilin_dagster.sources.twin.slots import Slots
-from qilin_dagster.sources.twin.targets import FEED_DIPS, SEARCH_DIPS, VIDEO_SHARE
+from qilin_dagster.sources.twin.targets import FEED_DIPS, FEED_VIDEO, SEARCH_DIPS, VIDEO_SHARE
 from qilin_dagster.sources.twin.timeline import SEARCH, TABLES, Requests
 from qilin_dagster.sources.twin.world import (
     ANSWER_POOL,
@@ -34,11 +34,11 @@ POOLS: Final = (
     ((SEARCH_POOL, 0.868), (ANSWER_POOL, 0.118), (FEED_POOL, 0.014)),
     ((ANSWER_POOL, 0.855), (SEARCH_POOL, 0.140), (FEED_POOL, 0.005)),
     ((FEED_POOL, 0.870), (ANSWER_POOL, 0.110), (SEARCH_POOL, 0.020)),
-    ((FEED_POOL, 0.550), (FRESH_POOL, 0.335), (ANSWER_POOL, 0.105), (SEARCH_POOL, 0.010)),
+    ((FEED_POOL, 0.585), (FRESH_POOL, 0.30), (ANSWER_POOL, 0.105), (SEARCH_POOL, 0.010)),
 )
 SEARCH_LEVELS: Final = (0.50, 0.36, 0.12, 0.02)  # same cell, subject, domain, anything
 FEED_LEVELS: Final = (0.0, 0.52, 0.20, 0.28)
-COMMERCIAL_CHANCE: Final = (0.50, 0.42)  # of an advertisement in a dip slot, by channel
+COMMERCIAL_CHANCE: Final = (0.42, 0.42)  # of an advertisement in a dip slot, by channel
 
 # Attraction on the logit scale (invented; the click level itself is calibrated).
 W_SAME_CELL: Final = 1.1
@@ -52,8 +52,12 @@ W_LOOK: Final = 0.40
 W_VIDEO: Final = (-0.55, -0.60)
 W_COMMERCIAL: Final = -1.1
 OWN_SPREAD: Final = 0.55  # what draws this user to this note and is nowhere in the data
-RANKER_NOISE: Final = (0.75, 0.85)
-RANKER_VIDEO: Final = (0.0, -0.75)  # the feed puts image-text notes first
+RANKER_NOISE: Final = (0.75, 1.50)
+RANKER_BLIND: Final = 0.6  # share of what images show that the ranker does not see
+# Draws that go round a group, so that few notes come twice; and draws that favour a group's hits.
+ROTATED: Final = (0.94, 0.0)
+HIT_CHANCE: Final = (0.02, 0.42)
+HIT_POWER: Final = 6.0
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,10 @@ def fill(
     taste = users.taste[requests.user[request]]
     aspect = np.maximum(queries.aspect[request], 0)
     pool = _draw_pool(requests.table[request], rng)
-    form = (rng.random(len(places)) < np.array([VIDEO_SHARE["S"], VIDEO_SHARE["R"]])[channel]) + 0
+    position = slots.position[places]
+    video = np.array(FEED_VIDEO)[np.clip(position, 1, len(FEED_VIDEO)) - 1]
+    video = np.where(channel == SEARCH, VIDEO_SHARE["S"], video)
+    form = (rng.random(len(places)) < video).astype(np.int64)
     search_level = np.searchsorted(np.cumsum(SEARCH_LEVELS)[:-1], rng.random(len(places)))
     feed_level = np.searchsorted(np.cumsum(FEED_LEVELS)[:-1], rng.random(len(places)))
     level = np.where(channel == SEARCH, search_level, feed_level)
@@ -93,15 +100,17 @@ def fill(
         channel == SEARCH, queries.subject[request], taste[np.arange(len(places)), liked]
     )
     low, high = notes.interval(pool, form, subject, aspect, level)
-    note = low + (rng.random(len(places)) * (high - low)).astype(np.int64)
+    note = _draw_notes(low, high, channel, rng)
     note = _distinct(note, local, form, pool, subject, aspect, notes, rng)
     appeal, from_image = _appeal(note, request, requests, queries, users, notes, rng)
-    score = appeal - 0.6 * from_image + rng.normal(0, np.array(RANKER_NOISE)[channel], len(places))
-    score += np.array(RANKER_VIDEO)[channel] * notes.form[note]
-    order = np.lexsort((-score, local))
-    note, appeal, from_image = note[order], appeal[order], from_image[order]
+    score = appeal - RANKER_BLIND * from_image
+    score += rng.normal(0, np.array(RANKER_NOISE)[channel], len(places))
+    # The form of each place is given (figures 3c and 3d); the ranker orders the notes of a form.
+    order = np.lexsort((-score, form, local))
+    target = np.lexsort((form, local))
+    for values in (note, appeal, from_image):
+        values[target] = values[order]
     # Advertisements take the dip slots.
-    position = slots.position[places]
     dip = np.where(channel == SEARCH, np.isin(position, SEARCH_DIPS), np.isin(position, FEED_DIPS))
     dip &= rng.random(len(places)) < np.array(COMMERCIAL_CHANCE)[channel]
     if dip.any():
@@ -120,6 +129,26 @@ def fill(
     for values in (note, appeal, from_image):
         values[again] = values[source]
     return places, Shown(note, appeal, from_image)
+
+
+def _draw_notes(low: Ints, high: Ints, channel: Ints, rng: np.random.Generator) -> Ints:
+    """A note from each interval: in rotation, at random, or one of the group's hits."""
+    count = len(low)
+    size = high - low
+    note = low + (rng.random(count) * size).astype(np.int64)
+    u = rng.random(count)
+    hits = np.flatnonzero(u < np.array(HIT_CHANCE)[channel])
+    # A fixed scramble spreads the hits of a group over its aspects.
+    nth = (size[hits] * rng.random(len(hits)) ** HIT_POWER).astype(np.int64)
+    note[hits] = low[hits] + (nth * 7919) % size[hits]
+    turn = np.flatnonzero(u > 1.0 - np.array(ROTATED)[channel])
+    if len(turn):
+        order = turn[np.argsort(low[turn], kind="stable")]
+        groups = np.flatnonzero(np.diff(low[order], prepend=-1))
+        nth = within(np.diff(np.append(groups, len(order))))
+        begin = np.repeat(rng.random(len(groups)), np.diff(np.append(groups, len(order))))
+        note[order] = low[order] + (nth + (begin * size[order]).astype(np.int64)) % size[order]
+    return note
 
 
 def _draw_pool(table: Ints, rng: np.random.Generator) -> Ints:

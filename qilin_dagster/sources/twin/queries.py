@@ -114,8 +114,8 @@ class _Writer:
     def __init__(self, rng: np.random.Generator, n_queries: int, n_pairs: int) -> None:
         self._random = rng.random(n_queries * 40 + 4000).tolist()
         self._next = 0
-        shares = (LENGTH_SHARE[0] * 0.3, LENGTH_SHARE[0] * 0.7, *LENGTH_SHARE[1:8])
-        shares += tuple(LENGTH_SHARE[8] * share for share in LONG)
+        shares = [LENGTH_SHARE[0] * 0.3, LENGTH_SHARE[0] * 0.7, *LENGTH_SHARE[1:8]]
+        shares += [LENGTH_SHARE[8] * share for share in LONG]
         self._left = quota(shares, n_queries).tolist()  # queries still to write, by length - 2
         self._deck = dealt(rng, REFORMULATION, n_pairs).tolist()
         self._before = _Query("", 0, 0, 0, -1)

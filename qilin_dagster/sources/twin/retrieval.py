@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from qilin_dagster.sources.twin.blocks import Numbering
 from qilin_dagster.sources.twin.clicks import Outcome
-from qilin_dagster.sources.twin.draws import Ints, stream
+from qilin_dagster.sources.twin.draws import Floats, Ints, stream
 from qilin_dagster.sources.twin.queries import Queries
 from qilin_dagster.sources.twin.slots import Slots
 from qilin_dagster.sources.twin.timeline import TABLES, Requests
@@ -55,8 +55,8 @@ def lists(
         note = _with_exposures(note, rows, slots, outcome, rng)
     top, spread, step = (332.0, 5.0, 0.16) if is_dense else (24.0, 4.0, 0.12)
     fall = np.cumsum(rng.exponential(step, (count, LENGTH)), axis=1)
-    score = top + rng.normal(0, spread, (count, 1)) - fall * (0.6 if is_dense else 1.0)
-    score = np.round(np.maximum(score, 3.6), 4 if not is_dense else 6)
+    score: Floats = top + rng.normal(0, spread, (count, 1)) - fall * (0.6 if is_dense else 1.0)
+    score = np.asarray(np.round(np.maximum(score, 3.6), 6 if is_dense else 4), dtype=float)
     pairs = np.empty((count, LENGTH, 2))
     pairs[:, :, 0] = numbering.idx[note]
     pairs[:, :, 1] = score

@@ -113,7 +113,9 @@ def make_slots(
     """Draw list lengths and the places on the page."""
     rng = stream(seed, "slots")
     channel = requests.channel
-    z = rng.standard_normal(len(requests))
+    # A little lighter in the tail than a lognormal, as the published quantiles are.
+    z = np.clip(rng.standard_normal(len(requests)), -3.4, 3.4)
+    z = z * (1.08 - 0.03 * z * z)
     cut = np.where(answers.is_shown, READ_SHARE, 1.0)
     shortest = np.array(SHORTEST)[channel]
     longest = min(LONGEST, sizes.notes // 25)
@@ -159,11 +161,11 @@ def make_slots(
 # Gaps: chance that a place is skipped before a result, by channel, and mean extra places skipped.
 GAP_CHANCE: Final = (0.125, 0.075)
 GAP_EXTRA: Final = 0.6
-DEEP_CHANCE: Final = (0.012, 0.16)  # lists that start on a later page
+DEEP_CHANCE: Final = (0.023, 0.185)  # lists that start on a later page
 DEEP_MEAN: Final = (22.0, 12.0)
 ZERO_CHANCE: Final = (0.006, 0.003)  # lists whose first result has position 0
 RELOAD_CHANCE: Final = 0.55  # pages with an answer that were loaded twice: places start again
-REPEAT_CHANCE: Final = (0.100, 0.072)  # feed lists with second showings, train and test
+REPEAT_CHANCE: Final = (0.146, 0.096)  # feed lists with second showings, train and test
 
 
 def _places(

@@ -11,7 +11,15 @@ from qilin_dagster.sources.twin import retrieval, text
 from qilin_dagster.sources.twin.answers import Answers
 from qilin_dagster.sources.twin.blocks import A, B, C, D, Numbering
 from qilin_dagster.sources.twin.clicks import Outcome
-from qilin_dagster.sources.twin.draws import Flags, Floats, Ints, offsets, stream, within
+from qilin_dagster.sources.twin.draws import (
+    Flags,
+    Floats,
+    Ints,
+    offsets,
+    picked,
+    stream,
+    within,
+)
 from qilin_dagster.sources.twin.history import Histories
 from qilin_dagster.sources.twin.lexicon import subjects
 from qilin_dagster.sources.twin.queries import Queries
@@ -31,6 +39,7 @@ from qilin_dagster.sources.twin.world import (
 SEARCH_MIDNIGHT_S: Final = 1_732_665_600
 FEED_MIDNIGHT_S: Final = SEARCH_MIDNIGHT_S - 8 * 3600
 N_THIRD: Final = 546  # taxonomy level 3; with 'nan' and 'None' 548 values, as hashed by the script
+IMAGE_SALT: Final = 100
 ENGAGEMENT: Final = ("like", "collect", "share", "comment")
 
 
@@ -129,10 +138,11 @@ def row_order(world: World, table: str) -> Ints:
         world.slots.request, world.outcome.is_clicked, minlength=len(world.requests)
     )[rows]
     u = rng.exponential(size=len(rows))
-    first = np.argsort(u / clicks**0.42, kind="stable")[: round(0.1615 * len(rows))]
+    first = np.argsort(u / clicks**0.23, kind="stable")[: round(0.1615 * len(rows))]
     rest = np.setdiff1d(np.arange(len(rows)), first)
     order = rest[np.argsort(rng.exponential(size=len(rest)) / clicks[rest] ** 0.03, kind="stable")]
-    return rows[np.concatenate([first, order])]
+    arranged: Ints = rows[np.concatenate([first, order])]
+    return arranged
 
 
 def request_table(world: World, exposures: Exposures, table: str, rows: Ints) -> pa.Table:
@@ -435,11 +445,7 @@ def note_table(world: World, first: int, last: int) -> pa.Table:
     length = pc.utf8_length(body).to_numpy(zero_copy_only=False) - rng.integers(1, 43, count)
     title = pc.if_else(silent, pa.scalar("nan"), title)
     body = pc.if_else(silent, pa.scalar(None, pa.string()), body)
-    quality = notes.quality[latent]
-    n_images = np.where(
-        notes.has_image[latent] == 1, 1 + rng.poisson(np.exp(1.2 + 0.25 * quality)), 0
-    )
-    n_images = np.minimum(n_images, 18)
+    n_images = image_numbers(notes, latent)
     stated = np.maximum(1, n_images + rng.integers(-3, 7, count) * (rng.random(count) < 0.3))
     commercial = (notes.pool[latent] == COMMERCIAL_POOL).astype(float)
     commercial[rng.random(count) < 2e-5] = 7.0  # anomalies the authors know of
@@ -562,7 +568,7 @@ assert A < C  # blocks are ordered as the file is
 
 
 def _image_paths(world: World, latent: Ints, n_images: Ints) -> pa.Array:
-    """image/part_k/<id>/<image>.jpg with k = id // 10000; the ids are not the published note_idx."""
+    """image/part_k/<id>/<image>.jpg, k = id // 10000; these ids are not the published note_idx."""
     folder = image_folder(world.notes, latent)
     out = offsets(n_images)
     owner = np.repeat(np.arange(len(latent)), n_images)
@@ -581,6 +587,14 @@ def _image_paths(world: World, latent: Ints, n_images: Ints) -> pa.Array:
         "",
     )
     return _lists(out, paths)
+
+
+def image_numbers(notes: Notes, latent: Ints) -> Ints:
+    """How many image paths a note has; better notes have a few more."""
+    u = (picked(latent + notes.first_draw, IMAGE_SALT, 1 << 30) + 0.5) / (1 << 30)
+    # A discrete exponential around the mean: stateless, so that every reader finds the same.
+    extra = np.floor(-np.log1p(-u) * np.exp(1.2 + 0.25 * notes.quality[latent])).astype(np.int64)
+    return np.where(notes.has_image[latent] == 1, np.minimum(1 + extra, 18), 0)
 
 
 def image_folder(notes: Notes, latent: Ints) -> Ints:

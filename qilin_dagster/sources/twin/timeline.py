@@ -228,7 +228,8 @@ def _put_on_clock(
     slot = (MIDNIGHT_S - DAY_END_S) / n_turns
     slack = slot - duration[by_owner] - np.where(n_turns > 1, SESSION_GAP_S + 60.0, 300.0)
     begin[by_owner] = DAY_END_S + 2.0 + turn * slot + rng.random(len(late)) * np.maximum(slack, 0)
-    return np.round(begin[session] + inside, 3)
+    found: Floats = np.round(begin[session] + inside, 3)
+    return found
 
 
 def _steps(channel: Ints, session_n: Ints) -> Ints:

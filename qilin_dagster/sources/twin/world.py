@@ -24,8 +24,8 @@ from qilin_dagster.sources.twin.targets import WITH_IMAGE, Sizes
 # Pools: notes that search shows, that the feed shows, that only the late feed shows, that the
 # answer traffic shows, and advertisements. Sizes follow the blocks and the coverage of the log.
 SEARCH_POOL, FEED_POOL, FRESH_POOL, ANSWER_POOL, COMMERCIAL_POOL = range(5)
-POOL_SHARES: Final = (0.462, 0.337, 0.065, 0.122, 0.014)
-POOL_VIDEO: Final = (0.21, 0.41, 0.41, 0.21, 0.41)
+POOL_SHARES: Final = (0.489, 0.310, 0.065, 0.122, 0.014)
+POOL_VIDEO: Final = (0.23, 0.41, 0.41, 0.23, 0.41)
 TEXT, VIDEO = 0, 1
 TASTES: Final = 4  # subjects a user likes
 TASTE_WEIGHTS: Final = (0.4, 0.3, 0.2, 0.1)
@@ -108,9 +108,10 @@ def _domain_edges() -> tuple[Ints, Ints]:
 def subject_weights() -> Floats:
     """How much is written and asked about each subject: a mild power law over the word list."""
     order = np.argsort((np.arange(len(subjects())) * 7919) % 1009, kind="stable")
-    weights = np.empty(len(subjects()))
+    weights: Floats = np.empty(len(subjects()))
     weights[order] = 1.0 / (np.arange(len(subjects())) + 20.0) ** 0.6
-    return weights / weights.sum()
+    weights /= weights.sum()
+    return weights
 
 
 def make_notes(sizes: Sizes, seed: int) -> Notes:
