@@ -270,6 +270,9 @@ def compare(
     unknown = [metric for metric in metrics if metric not in REQUEST_METRICS]
     if unknown:
         raise ValueError(f"no per-request metric {unknown[0]!r}: one of {', '.join(METRICS[:-2])}")
+    name_a, name_b = run_a.name, run_b.name
+    if name_a == name_b:
+        name_a, name_b = f"{name_a} (a)", f"{name_b} (b)"
     results = []
     for run in (run_a, run_b):
         _require_common_requests(run, qrels, mode)
@@ -277,7 +280,7 @@ def compare(
     a, b = results
     common, row_a, row_b = np.intersect1d(a.qid, b.qid, return_indices=True)
     if len(common) == 0:
-        raise InputError(f"{run_a.name} and {run_b.name} have no evaluated qid in common")
+        raise InputError(f"{name_a} and {name_b} have no evaluated qid in common")
 
     a_RM = np.stack([a.per_request[metric][row_a] for metric in metrics], axis=1)
     b_RM = np.stack([b.per_request[metric][row_b] for metric in metrics], axis=1)
@@ -307,13 +310,13 @@ def compare(
                 smallest_seen=smallest,
                 is_resolvable=is_resolvable,
                 sentence=_difference_in_words(
-                    metric, run_a.name, run_b.name, interval, p_value, smallest, is_resolvable
+                    metric, name_a, name_b, interval, p_value, smallest, is_resolvable
                 ),
             )
         )
     return Comparison(
-        run_a=run_a.name,
-        run_b=run_b.name,
+        run_a=name_a,
+        run_b=name_b,
         qrels=qrels.name,
         mode=mode,
         n_requests=len(common),
@@ -341,7 +344,10 @@ def format_report(report: Report) -> str:
     for metric in METRICS:
         interval = report.model.intervals.get(metric)
         cells = [metric_label(metric), _number(report.model.metrics.means[metric])]
-        cells.append(f"{_number(interval.low)} .. {_number(interval.high)}" if interval else "")
+        if interval is None or math.isnan(interval.low):
+            cells.append("")
+        else:
+            cells.append(f"{_number(interval.low)} .. {_number(interval.high)}")
         cells += [_number(row.metrics.means[metric]) for row in report.rows[1:]]
         table.append(cells)
     lines += _aligned(table)

@@ -281,6 +281,21 @@ def test_a_comparison_with_itself_is_no_difference():
         assert "equal" in difference.sentence
 
 
+def test_runs_of_one_name_are_told_apart():
+    run, qrels = synthetic(50)
+    worse = Run(run.name, run.qid, run.pid, -run.score)
+    comparison = compare(run, worse, qrels, metrics=("mrr@10",))
+    assert (comparison.run_a, comparison.run_b) == ("vague (a)", "vague (b)")
+    assert "vague (a) is better than vague (b)" in comparison.differences[0].sentence
+
+
+def test_an_undefined_metric_is_a_dash_without_an_interval():
+    run = Run("one", np.array([0]), np.array([1]), np.array([1.0]))
+    text = format_report(evaluate(run, Qrels("one", np.array([0]), np.array([1]))))
+    gauc = next(line for line in text.splitlines() if line.startswith("GAUC"))
+    assert gauc.split() == ["GAUC", "-", "-", "-"]
+
+
 def test_a_comparison_pairs_the_requests_both_runs_have_in_official_mode():
     run, qrels = synthetic(60)
     late, early = run.qid >= 20, run.qid < 40
