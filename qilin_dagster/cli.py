@@ -250,7 +250,7 @@ def gc(lake: Path | None, older_than: float) -> None:
 
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(logging.Formatter("%(relativeCreated)8.0f ms  %(message)s"))
     log = logging.getLogger("qilin")
     log.handlers = [handler]
     log.setLevel(logging.INFO)

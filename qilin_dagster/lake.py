@@ -114,6 +114,8 @@ class Lake:
             return Manifest.from_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise LakeError(f"cannot read the lake {self.root}: {error}") from error
         except (ValueError, TypeError, KeyError) as error:
             raise LakeError(f"{path} is not a manifest of this lake: {error}") from error
 

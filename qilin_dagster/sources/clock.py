@@ -81,7 +81,7 @@ def _search_ahead(medians_h: dict[str, float], search_offset: str) -> tuple[floa
 
 
 def _median_ticks(table: PublishedTable) -> float:
-    chunks = [pc.cast(chunk, pa.float64()) for chunk in read_ticks(table)]
+    chunks = [pc.cast(chunk, pa.float64(), safe=False) for chunk in read_ticks(table)]
     ticks = pa.chunked_array(chunks, type=pa.float64())
     usable = ticks.filter(pc.and_kleene(pc.is_finite(ticks), pc.greater(ticks, 0)))
     if len(usable) == 0:
