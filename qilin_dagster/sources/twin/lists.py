@@ -45,14 +45,14 @@ W_SAME_CELL: Final = 1.1
 W_SAME_SUBJECT: Final = 0.45
 W_SAME_DOMAIN: Final = -0.45
 W_OTHER: Final = -1.2
-W_TASTE: Final = (1.2, 3.2)  # times the weight of the subject among the user's tastes, by channel
+W_TASTE: Final = (1.2, 2.6)  # times the weight of the subject among the user's tastes, by channel
 W_TASTE_DOMAIN: Final = (0.0, 0.45)
 W_QUALITY: Final = 0.40
 W_LOOK: Final = 0.40
 W_VIDEO: Final = (-0.55, -0.60)
 W_COMMERCIAL: Final = -1.1
 OWN_SPREAD: Final = 0.55  # what draws this user to this note and is nowhere in the data
-RANKER_NOISE: Final = (0.75, 1.50)
+RANKER_NOISE: Final = (0.75, 1.25)
 RANKER_BLIND: Final = 0.6  # share of what images show that the ranker does not see
 # Draws that go round a group, so that few notes come twice; and draws that favour a group's hits.
 ROTATED: Final = (0.94, 0.0)

@@ -33,7 +33,7 @@ TAILS: Final = {
     2: ("大全", "清单", "合集", "分享", "排行", "视频"),
     3: ("有哪些", "怎么样", "好不好", "小红书", "必看的"),
     4: ("哪个牌子", "详细步骤", "第一次去", "在家自己", "到底好吗"),
-    5: ("需要注意什", "一个人可以", "真实的感受"),
+    5: ("要注意什么", "一个人可以", "真实的感受", "冬天怎么办", "有什么讲究"),
 }
 NO_SOURCE: Final = 0.0015  # share of searches without query_from_type; the script counts them as 8
 
@@ -214,6 +214,9 @@ class _Writer:
         text = ""
         while len(text) < length:
             size = min(length - len(text), max(TAILS))
-            choices = TAILS[size]
-            text += choices[self._draw(len(choices))]
+            if size == max(TAILS) and length - len(text) > size:
+                size -= self._draw(3)  # long tails from pieces of several sizes
+            piece = TAILS[size][self._draw(len(TAILS[size]))]
+            if piece not in text:
+                text += piece
         return text

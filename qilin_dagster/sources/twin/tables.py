@@ -25,7 +25,14 @@ from qilin_dagster.sources.twin.lexicon import subjects
 from qilin_dagster.sources.twin.queries import Queries
 from qilin_dagster.sources.twin.slots import Slots
 from qilin_dagster.sources.twin.targets import AGE, GENDER, PLATFORM, RATES
-from qilin_dagster.sources.twin.timeline import FEED, MIDNIGHT_S, SEARCH, TABLES, Requests
+from qilin_dagster.sources.twin.timeline import (
+    DAY_END_S,
+    FEED,
+    MIDNIGHT_S,
+    SEARCH,
+    TABLES,
+    Requests,
+)
 from qilin_dagster.sources.twin.world import (
     COMMERCIAL_POOL,
     SUBJECT_DOMAIN,
@@ -40,6 +47,7 @@ SEARCH_MIDNIGHT_S: Final = 1_732_665_600
 FEED_MIDNIGHT_S: Final = SEARCH_MIDNIGHT_S - 8 * 3600
 N_THIRD: Final = 546  # taxonomy level 3; with 'nan' and 'None' 548 values, as hashed by the script
 IMAGE_SALT: Final = 100
+TRAIN_TABLES: Final = ("search_train", "recommendation_train")
 ENGAGEMENT: Final = ("like", "collect", "share", "comment")
 
 
@@ -115,9 +123,8 @@ def make_exposures(world: World) -> Exposures:
     n_rows = np.bincount(request, minlength=len(requests))
     starts = offsets(n_rows)[:-1]
     after = total - total[np.minimum(starts, count - 1)][request]
-    limit = np.where(requests.table % 2 == 1, 0, 0)  # replaced below
-    limit = np.where(np.isin(requests.table, (1, 4)), MIDNIGHT_S, 22 * 3600)
-    limit = np.where(requests.table == TABLES.index("dqa"), MIDNIGHT_S, limit)
+    ends_early = np.isin(requests.table, [TABLES.index(name) for name in TRAIN_TABLES])
+    limit = np.where(ends_early, DAY_END_S, MIDNIGHT_S)
     after = np.minimum(after, (limit - 1.0 - requests.begin_s)[request])
     chunk = np.cumsum(new_chunk | first_again)
     chunk = chunk - chunk[np.minimum(starts, count - 1)][request]

@@ -22,7 +22,8 @@ from qilin_dagster.sources.twin.world import (
 
 # Salts of the stateless draws; one per piece of text.
 (HEAD, TAIL, ASPECT_NAME, OPENING, EMOJI_1, EMOJI_2, FACT, NUMBER, SECOND, LINE) = range(10)
-(CLOSING, OTHER_NAME, STYLE, SECOND_NUMBER, MODIFIER, BODY_NUMBER) = range(10, 16)
+(CLOSING, OTHER_NAME, STYLE, SECOND_NUMBER, MODIFIER, DETAIL) = range(10, 16)
+N_DETAILS: Final = 5
 NO_TEXT: Final = 0.0018  # files: 99.82 % of notes have text
 
 _NAMES: Final = [name for subject in subjects() for name in subject.names]
@@ -102,6 +103,12 @@ def quality_lines(notes: Notes, latent: Ints) -> pa.Array:
     return _from(lines, kind * 6 + _pick(notes, latent, LINE, 6))
 
 
+def _detail(notes: Notes, latent: Ints, slot: int) -> pa.Array:
+    """A line around the facts, or none; slots choose from different lines, so none comes twice."""
+    lines = (*lexicon.DETAIL_LINES[slot::N_DETAILS], "", "")
+    return _from(lines, _pick(notes, latent, DETAIL + slot, len(lines)))
+
+
 def contents(notes: Notes, latent: Ints) -> pa.Array:
     """Bodies of notes: opening, facts, a telling line, closing and hashtags."""
     names, sides = subject_names(notes, latent), aspect_names(notes, latent)
@@ -123,6 +130,7 @@ def contents(notes: Notes, latent: Ints) -> pa.Array:
             "。\n二：",
             facts(notes, latent, second=True),
             "。\n",
+            *[_detail(notes, latent, slot) for slot in range(N_DETAILS)],
             quality_lines(notes, latent),
             _from(emoji, _pick(notes, latent, EMOJI_2, len(emoji))),
             _from((*lexicon.COMMERCIAL_LINES, ""), advert),
