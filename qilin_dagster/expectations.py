@@ -318,13 +318,23 @@ def _counting_type() -> str:
 
 def _batch(connection: "duckdb.DuckDBPyConnection", suite: Suite) -> "Batch":
     import great_expectations as gx
-    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
+    )
     from sqlalchemy.pool import StaticPool
 
     from qilin_dagster.gx_duckdb import URL, creator
 
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    # The default configuration would make a folder for a documentation site, and draw a bar.
+    context = gx.get_context(
+        mode="ephemeral",
+        project_config=DataContextConfig(
+            store_backend_defaults=InMemoryStoreBackendDefaults(),
+            progress_bars=ProgressBarsConfig(globally=False),
+        ),
+    )
     source = context.data_sources.add_sql(  # type: ignore[call-arg]  # its stub forgets kwargs
         name="duckdb",
         connection_string=URL,
@@ -348,7 +358,7 @@ def _run(
     built = _build(suite, expectations, only_count=only_count)
     gx_suite = ExpectationSuite(name=suite.qualified, expectations=built)
     results: list[dict[str, Any]] = [
-        dict(r.to_json_dict())
+        json.loads(json.dumps(r.to_json_dict(), default=_plain))
         for r in batch.validate(gx_suite, result_format=result_format).results
     ]
     by_name = {result["expectation_config"]["meta"]["name"]: result for result in results}
@@ -360,6 +370,11 @@ def _run(
     for expectation in expectations:
         by_name[expectation.name]["expectation_config"]["type"] = expectation.type
     return by_name
+
+
+def _plain(value: Any) -> Any:
+    """What Great Expectations leaves unconverted in details: numpy scalars."""
+    return value.item() if hasattr(value, "item") else str(value)
 
 
 def _index_format(grain: Sequence[str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Great Expectations over live DuckDB views: what suites rely on gives the right verdict."""
 
+import json
 import logging
 import socket
 from collections.abc import Iterator
@@ -192,6 +193,37 @@ def test_what_does_not_hold_fails(connection: duckdb.DuckDBPyConnection, type_: 
         assert result.unexpected_percent == pytest.approx(100 * n_bad / 40)
         assert len(result.examples) == EXAMPLES
         assert result.raw["expectation_config"]["type"] == type_
+
+
+def test_an_empty_relation_breaks_no_rule_about_rows() -> None:
+    connection = duckdb.connect()
+    connection.execute(
+        "create schema core; create view core.items as "
+        "select 1 as id, 'a' as name, 'b' as channel where false"
+    )
+    for type_, kwargs in {
+        "expect_column_values_to_not_be_null": {"column": "id"},
+        "expect_column_values_to_be_unique": {"column": "id"},
+        "expect_compound_columns_to_be_unique": {"column_list": ["id", "name"]},
+        "expect_column_values_to_be_between": {"column": "id", "min_value": 2},
+        "expect_column_values_to_match_regex": {"column": "name", "regex": "x"},
+        "expect_column_pair_values_to_be_in_set": {
+            "column_A": "name",
+            "column_B": "channel",
+            "value_pairs_set": [["x", "y"]],
+        },
+        UNEXPECTED_ROWS: {"unexpected_rows_query": "select id from {batch}"},
+    }.items():
+        result = check(connection, type_, **kwargs)
+        assert (result.success, result.error) == (True, None), type_
+    connection.close()
+
+
+@pytest.mark.parametrize("type_", FAILS)
+def test_results_can_be_kept_as_json(connection: duckdb.DuckDBPyConnection, type_: str) -> None:
+    result = check(connection, type_, **FAILS[type_][0])
+    assert json.loads(json.dumps(result.raw))["success"] is False
+    json.dumps([result.examples, result.observed_value])
 
 
 def test_examples_name_bad_rows_by_the_grain(connection: duckdb.DuckDBPyConnection) -> None:
