@@ -257,5 +257,19 @@ def _log_to_stderr() -> None:
     log.propagate = False
 
 
+def entry() -> None:
+    """The command as a process of its own."""
+    code: int | str | None = 0
+    try:
+        main()
+    except SystemExit as stop:
+        code = stop.code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Libraries that keep a DuckDB connection to the very end make the interpreter print pages of
+    # "leaked" lines while it shuts down; everything is written by now, so leave without that.
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
 if __name__ == "__main__":
-    main()
+    entry()

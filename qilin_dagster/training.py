@@ -1,7 +1,8 @@
 """Recipe in, weights and a run out. Knows no Dagster; the models know nothing of the lake.
 
-A run is the scores of all test candidates, columns qid, pid, score: qid is the row of the request
-in its published test table. A recipe that finds too little data gives an empty run and says why.
+A run is the scores of all test candidates, columns qid, pid, score (and shown_rank, for the
+anchors): qid is the row of the request in its published test table. A recipe that finds too little
+data gives an empty run and says why.
 """
 
 import dataclasses
@@ -19,13 +20,20 @@ from models.ranking_data import RankingData, TooLittleData
 from models.recipes import BM25Recipe, DCNV2Recipe
 from qilin_dagster.features import HISTORY_LENGTH, FeatureColumns, read_feature_columns
 from qilin_dagster.lake import Written
+from qilin_dagster.leaderboard import Candidates, ScoredRun, read_candidates
 
 if TYPE_CHECKING:
     import duckdb
-    from numpy.typing import NDArray
 
-RUN_SCHEMA = pa.schema([("qid", pa.int64()), ("pid", pa.int64()), ("score", pa.float64())])
-CODE_VERSION = "1"
+RUN_SCHEMA = pa.schema(
+    [
+        ("qid", pa.int64()),
+        ("pid", pa.int64()),
+        ("score", pa.float64()),
+        ("shown_rank", pa.int64()),
+    ]
+)
+CODE_VERSION = "2"
 
 Report = Callable[[str], None]
 
@@ -42,17 +50,7 @@ def train_bm25(
         "order by row_number",
         [f"{recipe.task}_test"],
     ).fetchall()
-    candidates = connection.execute(
-        """
-        select r.row_number as qid, i.note_idx as pid
-        from core.impressions as i
-        inner join core.requests as r on i.request_id = r.request_id
-        where r.source_table = $1
-        group by r.row_number, i.note_idx
-        order by qid, i.note_idx * 2654435761 % 4294967291, pid
-        """,
-        [f"{recipe.task}_test"],
-    ).fetchnumpy()
+    candidates = read_candidates(connection, recipe.task)
     notes = connection.execute(
         "select note_idx, concat_ws(' ', note_title, note_content) from core.notes order by 1"
     ).fetchall()
@@ -60,13 +58,12 @@ def train_bm25(
     corpus = [tokenize(text) for _, text in notes]
     # A candidate whose note is not in the notes table has no words: one empty note stands for all.
     known = np.array([note_idx for note_idx, _ in notes], dtype=np.int64)
-    qid, pid = (np.ma.getdata(candidates[name]) for name in ("qid", "pid"))
-    row = np.searchsorted(known, pid)
-    is_known = (row < len(known)) & (known[np.minimum(row, len(known) - 1)] == pid)
+    row = np.searchsorted(known, candidates.pid)
+    is_known = np.isin(candidates.pid, known)
     row = np.where(is_known, row, len(known))
     queries = [tokenize(query or "") for _, query in requests]
     row_numbers = np.array([row_number for row_number, _ in requests], dtype=np.int64)
-    offsets = np.append(np.searchsorted(qid, row_numbers), len(qid))
+    offsets = np.append(np.searchsorted(candidates.qid, row_numbers), len(candidates.qid))
     try:
         ranker = BM25Ranker([*corpus, []], k1=recipe.k1, b=recipe.b, epsilon=recipe.epsilon)
         scores = ranker.score_requests(queries, offsets, row)
@@ -78,11 +75,17 @@ def train_bm25(
         "candidates_without_note": int((~is_known).sum()),
     }
     (folder / "model.json").write_text(_described(recipe, facts), encoding="utf-8")
-    return _write_run(folder, qid, pid, scores.score, facts)
+    run = ScoredRun(recipe.name, candidates.qid, candidates.pid, scores.score)
+    return _write_run(folder, run, candidates, facts)
 
 
 def train_dcn_v2(
-    features: Path, recipe: DCNV2Recipe, folder: Path, device: str, report: Report
+    connection: "duckdb.DuckDBPyConnection",
+    features: Path,
+    recipe: DCNV2Recipe,
+    folder: Path,
+    device: str,
+    report: Report,
 ) -> Written:
     """Train on the fold ``fit``, choose the epoch on ``validation``, score the test candidates.
 
@@ -121,13 +124,13 @@ def train_dcn_v2(
     facts = {"history": dataclasses.asdict(history), "dense": columns.dense}
     (folder / "model.json").write_text(_described(recipe, facts), encoding="utf-8")
     test = table.filter(pl.col("fold") == "test")
-    return _write_run(
-        folder,
+    run = ScoredRun(
+        recipe.name,
         test["row_number"].to_numpy(),
         test["note_idx"].to_numpy(),
         score(model, folds["test"], device=device),
-        facts,
     )
+    return _write_run(folder, run, read_candidates(connection, recipe.task), facts)
 
 
 def ranking_data(table: Any, columns: FeatureColumns) -> RankingData:
@@ -170,27 +173,37 @@ def _report_epoch(report: Report, name: str, progress: Any) -> None:
 
 
 def _write_run(
-    folder: Path,
-    qid: "NDArray[np.int64]",
-    pid: "NDArray[np.int64]",
-    score: "NDArray[np.float64]",
-    facts: dict[str, Any],
+    folder: Path, run: ScoredRun, candidates: Candidates, facts: dict[str, Any]
 ) -> Written:
-    run = pa.table({"qid": qid, "pid": pid, "score": score}, schema=RUN_SCHEMA)
-    pq.write_table(run, folder / "part-0.parquet", compression="zstd")
-    pa_csv.write_csv(run, folder / "run.csv")
+    """Write the scores; where each note was shown goes along, for the anchors, unseen by models."""
+    shown = pa.table(
+        {"qid": candidates.qid, "pid": candidates.pid, "shown_rank": candidates.shown_rank}
+    )
+    table = (
+        pa.table({"qid": run.qid, "pid": run.pid, "score": run.score})
+        .append_column("row", pa.array(np.arange(len(run.qid))))
+        .join(shown, keys=["qid", "pid"], join_type="left outer")
+        .sort_by("row")
+        .select(RUN_SCHEMA.names)
+        .cast(RUN_SCHEMA)
+    )
+    pq.write_table(table, folder / "part-0.parquet", compression="zstd")
+    pa_csv.write_csv(table, folder / "run.csv")
     return Written(
-        n_rows=run.num_rows,
+        n_rows=table.num_rows,
         columns=tuple((field.name, str(field.type)) for field in RUN_SCHEMA),
         facts=facts,
     )
 
 
 def _not_trained(folder: Path, recipe: BM25Recipe | DCNV2Recipe, reason: TooLittleData) -> Written:
-    empty = np.zeros(0, dtype=np.int64)
     facts = {"not_trained": str(reason)}
     (folder / "model.json").write_text(_described(recipe, facts), encoding="utf-8")
-    return _write_run(folder, empty, empty, np.zeros(0), facts)
+    empty = RUN_SCHEMA.empty_table()
+    pq.write_table(empty, folder / "part-0.parquet", compression="zstd")
+    pa_csv.write_csv(empty, folder / "run.csv")
+    columns = tuple((field.name, str(field.type)) for field in RUN_SCHEMA)
+    return Written(n_rows=0, columns=columns, facts=facts)
 
 
 def _described(recipe: BM25Recipe | DCNV2Recipe, facts: dict[str, Any]) -> str:

@@ -69,15 +69,25 @@ def _dcn_v2(recipe: DCNV2Recipe) -> dg.AssetsDefinition:
         seeded = dataclasses.replace(
             recipe, training=dataclasses.replace(recipe.training, seed=settings.seed)
         )
-        return _publish(
-            lakehouse,
-            seeded,
-            lakehouse.engine().inputs((features,)),
-            CODE_VERSION,
-            lambda folder: train_dcn_v2(
-                lakehouse.store.snapshot_folder(features), seeded, folder, settings.device, log.info
-            ),
-        )
+        engine = lakehouse.engine()
+        connection = engine.connect()
+        try:
+            return _publish(
+                lakehouse,
+                seeded,
+                engine.inputs((features,)),
+                CODE_VERSION,
+                lambda folder: train_dcn_v2(
+                    connection,
+                    lakehouse.store.snapshot_folder(features),
+                    seeded,
+                    folder,
+                    settings.device,
+                    log.info,
+                ),
+            )
+        finally:
+            connection.close()
 
     return train
 
