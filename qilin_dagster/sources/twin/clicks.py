@@ -32,8 +32,8 @@ EFFECT_SPREAD: Final = {
     "search_train": 1.25,
     "search_test": 1.25,
     "dqa": 0.15,
-    "recommendation_train": 0.85,
-    "recommendation_test": 0.85,
+    "recommendation_train": 1.0,
+    "recommendation_test": 1.0,
 }
 LENGTH_EFFECT: Final = -0.15  # of the log list length on attraction
 SESSION_DECAY: Final = -0.03  # per earlier request of the app session, on the logit scale
@@ -117,14 +117,9 @@ def calibrate(
             for which in (0, 1):
                 tables[which] = bins[which].fit(tables[which], expected, slots)
         for margin in clicks:
-            chosen = margin.group >= 0
-            group = margin.group[chosen]
-            count = np.bincount(group, minlength=len(margin.target))
-            now = np.bincount(group, per_request[chosen], minlength=len(margin.target))
-            step = np.log(margin.target * np.maximum(count, 1) / np.maximum(now, 1e-9)) * 0.8
-            change = np.where(count > 0, np.clip(step, -0.5, 0.5), 0.0)
-            effect[chosen] += change[group]
-            per_request[chosen] *= np.exp(change)[group] ** 0.8
+            step = margin.steps(per_request, 0.8)
+            effect += step
+            per_request *= np.exp(0.8 * step)
     # Rounded: last digits of sums may differ between machines, the files must not.
     return Behaviour(
         examination=(np.round(tables[0], 4), np.round(tables[1], 4)), effect=np.round(effect, 4)
@@ -167,6 +162,9 @@ class _Bins:
         ratio = np.where(count > 0, self.target * np.maximum(count, 1) / np.maximum(now, 1e-9), 1.0)
         places = np.log(np.maximum(np.arange(len(table)), 1))
         level = np.log(np.interp(self.knots, places, table)) + 0.7 * np.log(ratio)
+        # Deep places are thinly filled: there the curve may only fall.
+        deep = self.knots >= np.log(8)
+        level[deep] = np.minimum.accumulate(level[deep])
         # Only the shape is fitted here, the level belongs to the request effects.
         curve: Floats = np.exp(np.interp(places, self.knots, level - level.max()))
         return curve

@@ -57,7 +57,7 @@ RANKER_BLIND: Final = 0.6  # share of what images show that the ranker does not 
 # Draws that go round a group, so that few notes come twice; and draws that favour a group's hits.
 ROTATED: Final = (0.94, 0.0)
 HIT_CHANCE: Final = (0.02, 0.42)
-HIT_POWER: Final = 6.0
+HIT_POWER: Final = 9.0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from qilin_dagster.sources.twin.blocks import Numbering
 from qilin_dagster.sources.twin.clicks import Outcome
-from qilin_dagster.sources.twin.draws import Floats, Ints, stream
+from qilin_dagster.sources.twin.draws import Flags, Floats, Ints, stream
 from qilin_dagster.sources.twin.queries import Queries
 from qilin_dagster.sources.twin.slots import Slots
 from qilin_dagster.sources.twin.timeline import TABLES, Requests
@@ -78,10 +78,20 @@ def _with_exposures(
     use &= np.arange(LENGTH)[None, :] < length[:, None]  # each exposure at most once
     exposed = outcome.note[slots.starts[rows][:, None] + offset % length[:, None]]
     mixed = np.where(use, exposed, note)
-    order = np.argsort(mixed, axis=1, kind="stable")
-    ordered = np.take_along_axis(mixed, order, axis=1)
-    twice = np.zeros(note.shape, dtype=bool)
+    for last in (False, False, False, True):
+        twice = _is_twice(mixed)
+        # Undoing one place can clash with another; what still does after three turns is undone.
+        use &= ~(twice.any(axis=1, keepdims=True) if last else twice)
+        mixed = np.where(use, exposed, note)
+    return mixed
+
+
+def _is_twice(values: Ints) -> Flags:
+    """Entries that occur more than once in their row."""
+    order = np.argsort(values, axis=1, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=1)
     same = ordered[:, 1:] == ordered[:, :-1]
-    np.put_along_axis(twice, order[:, 1:], same, axis=1)
-    np.put_along_axis(twice, order[:, :-1], same | np.take_along_axis(twice, order[:, :-1], 1), 1)
-    return np.where(twice & use, note, mixed)
+    edge = np.zeros((len(values), 1), dtype=bool)
+    found = np.zeros(values.shape, dtype=bool)
+    np.put_along_axis(found, order, np.hstack([edge, same]) | np.hstack([same, edge]), axis=1)
+    return found

@@ -23,7 +23,15 @@ from qilin_dagster.sources.twin.targets import (
     STATE_EXPOSURES,
     Sizes,
 )
-from qilin_dagster.sources.twin.timeline import FEED, SEARCH, STEPS, TABLES, Requests
+from qilin_dagster.sources.twin.timeline import (
+    DAY_END_S,
+    FEED,
+    MIDNIGHT_S,
+    SEARCH,
+    STEPS,
+    TABLES,
+    Requests,
+)
 
 STATES: Final = tuple(STATE_EXPOSURES)
 LONGEST: Final = 390  # files: the longest list of the first 1,000 test searches
@@ -33,10 +41,33 @@ SHORTEST: Final = (2, 1)
 
 @dataclass(frozen=True)
 class Margin:
-    """A cut of the requests with the published mean of something in each part."""
+    """A cut of the requests with the published mean of something in each part.
+
+    Means are corrected by moving the requests of each lever. Levers are the groups themselves,
+    except that answers shown and hidden are reached through factual and other queries: what is
+    not known before an answer is chosen must not move with it.
+    """
 
     group: Ints  # per request; -1 takes no part
+    lever: Ints
     target: Floats  # mean per request, by group
+
+    def steps(self, per_request: Floats, damping: float) -> Floats:
+        """What to add to the logarithm of every request so that the means come closer."""
+        size = len(self.target)
+        chosen = self.group >= 0
+        group, lever = self.group[chosen], self.lever[chosen]
+        count = np.bincount(group, minlength=size)
+        now = np.bincount(group, per_request[chosen], minlength=size)
+        off = np.log(self.target * np.maximum(count, 1) / np.maximum(now, 1e-9))
+        off = np.where(count > 0, np.clip(off * damping, -0.5, 0.5), 0.0)
+        mix = np.bincount(group * size + lever, minlength=size * size).reshape(size, size)
+        share = mix / np.maximum(count, 1)[:, None]
+        # A little ridge keeps tiny worlds, where the mixes are nearly alike, from running away.
+        moved = np.linalg.solve(share.T @ share + 1e-3 * np.eye(size), share.T @ off)
+        step: Floats = np.zeros(len(self.group))
+        step[chosen] = np.clip(moved, -0.7, 0.7)[lever]
+        return step
 
 
 @dataclass(frozen=True)
@@ -59,6 +90,9 @@ def margins(
 ) -> tuple[list[Margin], list[Margin]]:
     """Cuts with their mean exposures, and the same cuts with their mean clicks."""
     state = state_of(requests, answers)
+    is_dqa = requests.table == TABLES.index("dqa")
+    by_intent = np.where(answers.is_factual, STATES.index("shown"), STATES.index("hidden"))
+    lever = np.where(is_dqa, by_intent, state)
     length_bin = np.where(requests.channel == SEARCH, np.clip(queries.length, 3, 11) - 3, -1)
     step_clicks = _step_means(sizes, SECOND_CLICKS, STATE_CLICKS, state)
     exposures_second = {name: SECOND_CLICKS[name] / SECOND_CTR[name] for name in SECOND_CLICKS}
@@ -78,7 +112,11 @@ def margins(
         mean = by_state[state[searches]].mean()
         lengths = by_length[name] * mean / float((by_length[name] * shares).sum())
         made.append(
-            [Margin(requests.step, steps), Margin(length_bin, lengths), Margin(state, by_state)]
+            [
+                Margin(requests.step, requests.step, steps),
+                Margin(length_bin, length_bin, lengths),
+                Margin(state, lever, by_state),
+            ]
         )
     return made[0], made[1]
 
@@ -125,14 +163,9 @@ def make_slots(
     def lengths() -> Floats:
         return np.clip(np.exp(log_mean + spread * z), shortest, longest)
 
-    for _ in range(25):
+    for _ in range(30):
         for margin in exposures:
-            chosen = margin.group >= 0
-            group = margin.group[chosen]
-            count = np.bincount(group, minlength=len(margin.target))
-            now = np.bincount(group, (lengths() * cut)[chosen], minlength=len(margin.target))
-            factor = np.log(margin.target * np.maximum(count, 1) / np.maximum(now, 1e-9))
-            log_mean[chosen] += np.where(count > 0, factor, 0.0)[group]
+            log_mean += margin.steps(lengths() * cut, 1.0)
     length = np.maximum(np.floor(lengths() + rng.random(len(requests))).astype(np.int64), 1)
     length = np.minimum(length, longest)
     shown_length = np.where(
@@ -165,7 +198,7 @@ DEEP_CHANCE: Final = (0.023, 0.185)  # lists that start on a later page
 DEEP_MEAN: Final = (22.0, 12.0)
 ZERO_CHANCE: Final = (0.006, 0.003)  # lists whose first result has position 0
 RELOAD_CHANCE: Final = 0.55  # pages with an answer that were loaded twice: places start again
-REPEAT_CHANCE: Final = (0.146, 0.096)  # feed lists with second showings, train and test
+REPEAT_CHANCE: Final = (0.151, 0.175)  # feed lists with second showings, train and test
 
 
 def _places(
@@ -204,6 +237,7 @@ def _places(
     repeat_of = np.full(len(request), -1, dtype=np.int64)
     is_test = requests.table == TABLES.index("recommendation_test")
     repeated = (channel == FEED) & (length >= 4)
+    repeated &= requests.begin_s < np.where(is_test, MIDNIGHT_S, DAY_END_S) - 3600
     repeated &= rng.random(len(requests)) < np.where(is_test, REPEAT_CHANCE[1], REPEAT_CHANCE[0])
     count = np.where(repeated, np.minimum(length // 2, rng.integers(2, 6, len(requests))), 0)
     tail = rank > (length - count)[request]

@@ -125,7 +125,10 @@ def make_exposures(world: World) -> Exposures:
     after = total - total[np.minimum(starts, count - 1)][request]
     ends_early = np.isin(requests.table, [TABLES.index(name) for name in TRAIN_TABLES])
     limit = np.where(ends_early, DAY_END_S, MIDNIGHT_S)
-    after = np.minimum(after, (limit - 1.0 - requests.begin_s)[request])
+    # A list that would run past the end of its split is compressed.
+    room = limit - 1.0 - requests.begin_s
+    last = np.maximum.reduceat(after, starts)
+    after = after * np.minimum(1.0, room / np.maximum(last, 1.0))[request]
     chunk = np.cumsum(new_chunk | first_again)
     chunk = chunk - chunk[np.minimum(starts, count - 1)][request]
     return Exposures(place, request, clicked, engagement, dwell, np.maximum(after, 0.0), chunk)
