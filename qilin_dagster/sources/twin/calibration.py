@@ -350,7 +350,7 @@ def _places(parts: dict[str, Part], notes: _Notes) -> Iterator[Line]:
         for place in (1, 2, 3, 5, 8, 10):
             hits, n = _at_place([parts[name] for name in names], place, notes.video)
             if channel == "R":
-                aim = {1: 0.19, 2: 0.21, 3: 0.26, 5: 0.44, 8: 0.51, 10: 0.55}[place]
+                aim = targets.FEED_VIDEO[place - 1]
             yield Line(section, f"video share at place {place}", aim, *_ratio(hits, n), False)
         for label, is_video, top in (("image-text", False, 0), ("video", True, 1)):
             aim = {"S": (0.64, 0.50), "R": (0.49, 0.37)}[channel][top]

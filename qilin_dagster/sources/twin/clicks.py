@@ -38,6 +38,7 @@ EFFECT_SPREAD: Final = {
 LENGTH_EFFECT: Final = -0.15  # of the log list length on attraction
 SESSION_DECAY: Final = -0.03  # per earlier request of the app session, on the logit scale
 ROUNDS: Final = 14
+ROUNDS_AGAIN: Final = 8
 # After a click a cascade reader goes on with this chance; it scales the examination below.
 CASCADE_GO_ON: Final = 0.85
 
@@ -84,29 +85,43 @@ def calibrate(
 ) -> Behaviour:
     """Fit examination and request effects to the published click numbers, in expectation."""
     rng = stream(seed, "effects")
-    channel = requests.channel
     spread = np.array([EFFECT_SPREAD[name] for name in TABLES])[requests.table]
     effect = rng.normal(0, 1, len(requests)) * spread
     effect += LENGTH_EFFECT * slots.log_length + SESSION_DECAY * requests.app_session_n - 0.7
-    is_dqa = requests.table == TABLES.index("dqa")
-    row_channel = channel[slots.request]
-    bounds = slots.starts[:-1]
-    tables = [
-        np.interp(
-            np.log(np.maximum(np.arange(slots.position.max() + 1), 1)),
-            np.log(list(curve)),
-            np.minimum(1.0, np.array(list(curve.values())) / curve[1]),
-        )
+    places = np.log(np.maximum(np.arange(slots.position.max() + 1), 1))
+    curves = [
+        np.interp(places, np.log(list(curve)), np.array(list(curve.values())) / curve[1])
         for curve in CURVES
     ]
+    start = Behaviour((np.minimum(curves[0], 1.0), np.minimum(curves[1], 1.0)), effect)
+    return refine(start, slots, first, requests, answers, clicks, ROUNDS)
+
+
+def refine(
+    behaviour: Behaviour,
+    slots: Slots,
+    shown: Shown,
+    requests: Requests,
+    answers: Answers,
+    clicks: list[Margin],
+    rounds: int,
+) -> Behaviour:
+    """Calibrate further, taking the lists of ``shown`` as those that get published.
+
+    The lists that the world publishes are a little more attractive than those it makes, for the
+    others are left out more often; so this is called once with fresh lists, and again with the
+    lists of a first run.
+    """
+    tables, effect = list(behaviour.examination), behaviour.effect.copy()
+    channel = requests.channel[slots.request]
+    is_dqa = requests.table == TABLES.index("dqa")
+    bounds = slots.starts[:-1]
     factor = np.where(answers.is_shown, CLICK_FACTOR, 1.0)[slots.request] * slots.is_seen_list
-    bins = [_Bins.of(slots, row_channel, number) for number in (0, 1)]
-    for number in range(ROUNDS):
-        examination = np.where(
-            row_channel == 0, tables[0][slots.position], tables[1][slots.position]
-        )
-        p = examination * _logistic(first.appeal + effect[slots.request]) * factor
-        again = slots.repeat_of >= 0
+    bins = [_Bins.of(slots, channel, number) for number in (0, 1)]
+    again = slots.repeat_of >= 0
+    for number in range(rounds):
+        examination = np.where(channel == 0, tables[0][slots.position], tables[1][slots.position])
+        p = examination * _logistic(shown.appeal + effect[slots.request]) * factor
         marginal = p.copy()
         marginal[again] = p[again] * (1 - p[slots.repeat_of[again]])
         survive = np.exp(np.add.reduceat(np.log1p(-np.minimum(p, 0.999)), bounds))
@@ -121,9 +136,7 @@ def calibrate(
             effect += step
             per_request *= np.exp(0.8 * step)
     # Rounded: last digits of sums may differ between machines, the files must not.
-    return Behaviour(
-        examination=(np.round(tables[0], 4), np.round(tables[1], 4)), effect=np.round(effect, 4)
-    )
+    return Behaviour((np.round(tables[0], 4), np.round(tables[1], 4)), np.round(effect, 4))
 
 
 @dataclass(frozen=True)
@@ -163,7 +176,7 @@ class _Bins:
         places = np.log(np.maximum(np.arange(len(table)), 1))
         level = np.log(np.interp(self.knots, places, table)) + 0.7 * np.log(ratio)
         # Deep places are thinly filled: there the curve may only fall.
-        deep = self.knots >= np.log(8)
+        deep = self.knots >= np.log(12)
         level[deep] = np.minimum.accumulate(level[deep])
         # Only the shape is fitted here, the level belongs to the request effects.
         curve: Floats = np.exp(np.interp(places, self.knots, level - level.max()))

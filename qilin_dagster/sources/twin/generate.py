@@ -21,6 +21,7 @@ from qilin_dagster.sources.twin.clicks import Behaviour, ClickModel
 from qilin_dagster.sources.twin.dirty import spoil
 from qilin_dagster.sources.twin.draws import Ints, stream
 from qilin_dagster.sources.twin.history import make_histories
+from qilin_dagster.sources.twin.lists import Shown
 from qilin_dagster.sources.twin.queries import make_queries
 from qilin_dagster.sources.twin.slots import make_slots, margins
 from qilin_dagster.sources.twin.tables import Exposures, World
@@ -60,9 +61,20 @@ def draw_world(
     )
     progress("calibrating and drawing clicks")
     behaviour = clicks.calibrate(slots, first, requests, answers, click_targets, seed)
-    outcome = clicks.act(
-        slots, first, behaviour, requests, queries, answers, users, notes, model, seed
-    )
+    for is_last in (False, True):
+        outcome = clicks.act(
+            slots, first, behaviour, requests, queries, answers, users, notes, model, seed
+        )
+        if not is_last:
+            behaviour = clicks.refine(
+                behaviour,
+                slots,
+                Shown(outcome.note, outcome.appeal, outcome.from_image),
+                requests,
+                answers,
+                click_targets,
+                clicks.ROUNDS_AGAIN,
+            )
     progress("drawing histories and numbering notes")
     histories = make_histories(requests, users, notes, slots, outcome, seed)
     numbering = number_notes(notes, requests, slots, outcome, histories, seed)

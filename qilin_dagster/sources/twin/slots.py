@@ -192,12 +192,13 @@ def make_slots(
 
 
 # Gaps: chance that a place is skipped before a result, by channel, and mean extra places skipped.
-GAP_CHANCE: Final = (0.125, 0.075)
+GAP_CHANCE: Final = (0.142, 0.080)
 GAP_EXTRA: Final = 0.6
-DEEP_CHANCE: Final = (0.023, 0.185)  # lists that start on a later page
+DEEP_CHANCE: Final = (0.0205, 0.183)  # lists that start on a later page
+DEEP_SHOWN: Final = 0.045  # the same with an answer: the reader came back to the page
 DEEP_MEAN: Final = (22.0, 12.0)
 ZERO_CHANCE: Final = (0.006, 0.003)  # lists whose first result has position 0
-RELOAD_CHANCE: Final = 0.55  # pages with an answer that were loaded twice: places start again
+RELOAD_CHANCE: Final = 0.78  # pages with an answer that were loaded twice: places start again
 REPEAT_CHANCE: Final = (0.151, 0.175)  # feed lists with second showings, train and test
 
 
@@ -215,9 +216,12 @@ def _places(
     extra = rng.geometric(1 / (1 + GAP_EXTRA), len(request))
     step = 1 + np.where(rng.random(len(request)) < chance, extra, 0)
     first = rank == 1
-    deep = rng.random(len(requests)) < np.array(DEEP_CHANCE)[channel]
+    deep_chance = np.where(answers.is_shown, DEEP_SHOWN, np.array(DEEP_CHANCE)[channel])
+    deep = rng.random(len(requests)) < deep_chance
     jump = 1 + rng.geometric(1 / np.array(DEEP_MEAN)[channel])
-    lost = np.where(rng.random(len(requests)) < 0.06, 2, 1)  # the first place was not logged
+    # Sometimes the first place was not logged, mostly where an answer stood above it.
+    is_lost = rng.random(len(requests)) < np.where(answers.is_shown, 0.30, 0.06)
+    lost = np.where(is_lost, 2, 1)
     zero = rng.random(len(requests)) < np.array(ZERO_CHANCE)[channel]
     zero &= requests.table != TABLES.index("search_test")
     begin = np.where(zero, 0, np.where(deep, jump, lost))

@@ -109,7 +109,7 @@ FEED_DIPS: Final = (6, 13, 20, 27)  # figure 3a for 6; users' studies for the ot
 VIDEO_SHARE: Final = {"S": 0.21, "R": 0.41}  # paper, figures 3c and 3d
 # Video share of feed exposures at places 1 to 10 and beyond: the labels of figure 3d put in rising
 # order, as its text says; the last value makes the whole 41 %.
-FEED_VIDEO: Final = (0.19, 0.21, 0.26, 0.30, 0.44, 0.46, 0.51, 0.51, 0.55, 0.58, 0.43)
+FEED_VIDEO: Final = (0.19, 0.21, 0.26, 0.30, 0.44, 0.46, 0.51, 0.51, 0.55, 0.58, 0.445)
 NOTE_VIDEO_SHARE: Final = 0.30  # files
 WITH_IMAGE: Final = 0.54  # files
 BLOCK_EDGES: Final = (0.391, 0.878, 0.9695, 1.0)  # ends of A, B, C, D as shares of the notes
