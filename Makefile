@@ -20,7 +20,7 @@ run: .venv/installed
 	@$(BIN)/qilin report
 
 test: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 dev: .venv/installed
 	mkdir -p $(DAGSTER_HOME)

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from qilin_dagster.errors import InputError
 from qilin_dagster.lake import Lake
 from qilin_dagster.settings import REPOSITORY, Settings
+from qilin_dagster.sources.clock import decide_clocks
 from qilin_dagster.sources.published import inspect
+from qilin_dagster.sources.register import read_qrels
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -66,7 +68,7 @@ def run_build(settings: Settings, keys: "list[dg.AssetKey] | None") -> Outcome:
 
     reads_data = keys is None or any(key.path[0] == "published" for key in keys)
     if reads_data:
-        inspect(settings.data_folder())
+        _require_usable(settings)
     _set_environment(settings)
     _prepare_home(settings.lake)
     job = defs.resolve_implicit_global_asset_job_def()
@@ -89,6 +91,13 @@ def run_build(settings: Settings, keys: "list[dg.AssetKey] | None") -> Outcome:
         else None
     )
     return Outcome(result.success, tuple(lines), report)
+
+
+def _require_usable(settings: Settings) -> None:
+    """Everything that makes a data folder unusable, asked before the first file is written."""
+    data = inspect(settings.data_folder())
+    decide_clocks(data, settings.search_clock_offset)
+    read_qrels(data)
 
 
 def _set_environment(settings: Settings) -> None:

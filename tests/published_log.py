@@ -60,8 +60,9 @@ def impression(
     }
 
 
-def search(table: str, search_idx: int, user_idx: int, details: list[dict[str, Any]],
-           **columns: Any) -> dict[str, Any]:
+def search(
+    table: str, search_idx: int, user_idx: int, details: list[dict[str, Any]], **columns: Any
+) -> dict[str, Any]:
     return {
         "query": "上海 咖啡",
         "query_from_type": 1.0,
@@ -81,8 +82,9 @@ def search(table: str, search_idx: int, user_idx: int, details: list[dict[str, A
     }
 
 
-def feed(table: str, request_idx: int, user_idx: int, details: list[dict[str, Any]],
-         **columns: Any) -> dict[str, Any]:
+def feed(
+    table: str, request_idx: int, user_idx: int, details: list[dict[str, Any]], **columns: Any
+) -> dict[str, Any]:
     return {
         "recent_clicked_note_idxs": [1],
         "rec_result_details_with_idx": details,
@@ -113,7 +115,7 @@ def note(note_idx: int, **columns: Any) -> dict[str, Any]:
         "taxonomy1_id": "5ab094a",
         "taxonomy2_id": "c000a",
         "taxonomy3_id": "nan",
-        **{name: 0.0 for name in NOTE_COUNTERS},
+        **dict.fromkeys(NOTE_COUNTERS, 0.0),
         "note_idx": note_idx,
         "image_path": [f"image/part_0/{note_idx}/1.jpg"],
         **columns,
@@ -127,7 +129,7 @@ def user(user_idx: int, **columns: Any) -> dict[str, Any]:
         "age": "19-22",
         "fans_num": 3.0,
         "follows_num": 5.0,
-        **{name: 1.0 for name in USER_DENSE},
+        **dict.fromkeys(USER_DENSE, 1.0),
         "location": "中国  安徽  淮北",
         "user_idx": user_idx,
         **columns,
@@ -152,50 +154,98 @@ def tables() -> dict[str, list[dict[str, Any]]]:
         "user_feat": [user(0), user(1, location="", age="")],
         "search_train": [
             # Two clicks; one without dwell; dwell without a click; position gap.
-            search("search_train", 10, 0, at(
+            search(
                 "search_train",
-                (1, 1.0, 0, {"click": 1, "page_time": 5.5, "like": 1}),
-                (2, 2.0, 0, {"page_time": 3.0}),
-                (3, 5.0, 2, {"click": 1}),
-            )),
+                10,
+                0,
+                at(
+                    "search_train",
+                    (1, 1.0, 0, {"click": 1, "page_time": 5.5, "like": 1}),
+                    (2, 2.0, 0, {"page_time": 3.0}),
+                    (3, 5.0, 2, {"click": 1}),
+                ),
+            ),
             # 20 minutes later, by the same user; the source is not logged.
-            search("search_train", 11, 0, at(
-                "search_train", (4, 0.0, 1200, {}), (5, 1.0, 1200, {"click": 1}),
-            ), query="上海 面包", query_from_type=None),
+            search(
+                "search_train",
+                11,
+                0,
+                at(
+                    "search_train",
+                    (4, 0.0, 1200, {}),
+                    (5, 1.0, 1200, {"click": 1}),
+                ),
+                query="上海 面包",
+                query_from_type=None,
+            ),
         ],
         "search_test": [
             # A later page: begins at 21.
-            search("search_test", 12, 1, at(
+            search(
                 "search_test",
-                (0, 21.0, 7200, {}),
-                (5, 22.0, 7200, {"click": 1, "collect": 1, "page_time": 9.0}),
-            ), query="", query_from_type=NAN),
+                12,
+                1,
+                at(
+                    "search_test",
+                    (0, 21.0, 7200, {}),
+                    (5, 22.0, 7200, {"click": 1, "collect": 1, "page_time": 9.0}),
+                ),
+                query="",
+                query_from_type=NAN,
+            ),
         ],
         "recommendation_train": [
             # Between the two searches of user 0. The first note comes back 8 hours later.
-            feed("recommendation_train", 0, 0, at(
+            feed(
                 "recommendation_train",
-                (1, 1, 600, {}),
-                (2, 2, 600, {"click": 1}),
-                (1, 1, 600 + 28_800, {"click": 1, "page_time": 30.0}),
-            )),
+                0,
+                0,
+                at(
+                    "recommendation_train",
+                    (1, 1, 600, {}),
+                    (2, 2, 600, {"click": 1}),
+                    (1, 1, 600 + 28_800, {"click": 1, "page_time": 30.0}),
+                ),
+            ),
         ],
         "recommendation_test": [
-            feed("recommendation_test", 1, 1, at(
+            feed(
                 "recommendation_test",
-                (3, 15, 7300, {"click": 1, "share": 1, "page_time": 12.0}),
-                (4, 17, 7300, {}),
-            )),
+                1,
+                1,
+                at(
+                    "recommendation_test",
+                    (3, 15, 7300, {"click": 1, "share": 1, "page_time": 12.0}),
+                    (4, 17, 7300, {}),
+                ),
+            ),
         ],
         "dqa": [
-            search("dqa", 0, 1, at("dqa", (1, 1, 0, {"click": 1, "page_time": 7.0}),
-                                   (2, 2, 0, {})),
-                   dqa_output="答案[第1篇](#)", is_like_clk=0.0, is_onebox_trace_clk=1.0,
-                   is_content_clk=0.0, is_experience_clk=0.0, ref_note_idx_list=[1]),
+            search(
+                "dqa",
+                0,
+                1,
+                at("dqa", (1, 1, 0, {"click": 1, "page_time": 7.0}), (2, 2, 0, {})),
+                dqa_output="答案[第1篇](#)",
+                is_like_clk=0.0,
+                is_onebox_trace_clk=1.0,
+                is_content_clk=0.0,
+                is_experience_clk=0.0,
+                ref_note_idx_list=[1],
+            ),
             # No answer, no click.
-            search("dqa", 1, 1, at("dqa", (3, 1, 60, {})),
-                   dqa_output="-1", is_like_clk=-1.0, is_onebox_trace_clk=-1.0,
-                   is_content_clk=-1.0, is_experience_clk=-1.0, ref_note_idx_list=[]),
+            search(
+                "dqa",
+                1,
+                1,
+                at("dqa", (3, 1, 60, {})),
+                dqa_output="-1",
+                is_like_clk=-1.0,
+                is_onebox_trace_clk=-1.0,
+                is_content_clk=-1.0,
+                is_experience_clk=-1.0,
+                ref_note_idx_list=[],
+            ),
         ],
     }
 

@@ -114,9 +114,7 @@ def test_the_grain_is_true(view, tiny: duckdb.DuckDBPyConnection) -> None:
 
 def test_lineage_names_the_columns_a_column_comes_from(tiny: duckdb.DuckDBPyConnection) -> None:
     view = CATALOG["core.transitions"]
-    columns = {
-        row[0]: row[1] for row in tiny.execute("describe core.requests").fetchall()
-    }
+    columns = {row[0]: row[1] for row in tiny.execute("describe core.requests").fetchall()}
     lineage = column_lineage(view, {"core": {"requests": columns}})
     assert lineage["n_clicks"] == {("core.requests", "n_clicks")}
     assert ("core.requests", "channel") in lineage["transition"]

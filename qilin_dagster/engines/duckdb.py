@@ -215,10 +215,7 @@ def _published_select(name: str, files: list[Path], manifest: Manifest) -> str:
         for column in TABLES[name]
     )
     row_number = f"[{', '.join(offsets)}][file_index::bigint + 1] + file_row_number::bigint"
-    return (
-        f"select {row_number} as row_number, {columns} "
-        f"from read_parquet({_literal_list(files)})"
-    )
+    return f"select {row_number} as row_number, {columns} from read_parquet({_literal_list(files)})"
 
 
 def _comment(connection: duckdb.DuckDBPyConnection, view: View) -> None:

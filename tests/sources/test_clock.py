@@ -71,7 +71,7 @@ def test_an_offset_that_is_no_number_is_named(tmp_path: Path, offset: str) -> No
 
 
 def test_ticks_of_no_known_unit_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="recommendation_train.*no time in seconds"):
+    with pytest.raises(InputError, match=r"recommendation_train.*no time in seconds"):
         decide_clocks(data_with(tmp_path, feed_factor=1e6))
 
 

@@ -31,56 +31,111 @@ def cast(table: pa.Table, column: str, type_: pa.DataType) -> pa.Table:
 
 
 FAULTS: list[tuple[str, Callable[[Path], Any], list[str]]] = [
-    ("no table", lambda d: (shard(d, "notes").unlink(), (d / "notes").rmdir()),
-     ["table notes is missing", "/notes"]),
+    (
+        "no table",
+        lambda d: (shard(d, "notes").unlink(), (d / "notes").rmdir()),
+        ["table notes is missing", "/notes"],
+    ),
     ("empty folder", lambda d: shard(d, "dqa").unlink(), ["table dqa is empty", "/dqa"]),
-    ("no rows", lambda d: rewrite(shard(d, "user_feat"), lambda t: t.slice(0, 0)),
-     ["table user_feat has no rows"]),
-    ("no column", lambda d: rewrite(shard(d, "search_train"), lambda t: t.drop_columns("query")),
-     ["table search_train", "column query is missing", "train-00000-of-00001.parquet"]),
-    ("wrong type",
-     lambda d: rewrite(shard(d, "notes"), lambda t: cast(t, "note_idx", pa.string())),
-     ["table notes", "column note_idx has type string", "expected a number"]),
-    ("wrong list",
-     lambda d: rewrite(shard(d, "dqa"),
-                       lambda t: cast(t, "recent_clicked_note_idxs", pa.list_(pa.string()))),
-     ["table dqa", "recent_clicked_note_idxs has type list", "expected a list of numbers"]),
-    ("details are no structs",
-     lambda d: rewrite(shard(d, "search_test"),
-                       lambda t: cast(t, "search_result_details_with_idx", pa.list_(pa.int64()))),
-     ["search_test", "search_result_details_with_idx", "expected a list of structs"]),
-    ("no field",
-     lambda d: rewrite(
-         shard(d, "recommendation_test"),
-         lambda t: cast(t, "rec_result_details_with_idx",
-                        pa.list_(pa.struct([("click", pa.int64())])))),
-     ["recommendation_test", "field rec_result_details_with_idx.position is missing"]),
-    ("wrong field",
-     lambda d: rewrite(
-         shard(d, "dqa"),
-         lambda t: cast(t, "search_result_details_with_idx", pa.list_(pa.struct(
-             [*((name, pa.int64()) for name in (
-                 "collect", "comment", "like", "note_idx", "page_time", "position",
-                 "search_timestamp", "share")), ("click", pa.string())])))),
-     ["dqa", "field search_result_details_with_idx.click has type string", "expected a number"]),
-    ("not Parquet", lambda d: shard(d, "notes").write_bytes(b"hello"),
-     ["table notes", "cannot be read as a Parquet file"]),
-    ("empty file", lambda d: shard(d, "notes").write_bytes(b""),
-     ["table notes", "cannot be read as a Parquet file"]),
-    ("cut file",
-     lambda d: shard(d, "notes").write_bytes(shard(d, "notes").read_bytes()[:-200]),
-     ["table notes", "cannot be read as a Parquet file"]),
-    ("mixed shards",
-     lambda d: pq.write_table(pq.read_table(shard(d, "notes")).drop_columns("image_path"),
-                              d / "notes" / "train-00001-of-00002.parquet"),
-     ["table notes", "different columns: image_path"]),
+    (
+        "no rows",
+        lambda d: rewrite(shard(d, "user_feat"), lambda t: t.slice(0, 0)),
+        ["table user_feat has no rows"],
+    ),
+    (
+        "no column",
+        lambda d: rewrite(shard(d, "search_train"), lambda t: t.drop_columns("query")),
+        ["table search_train", "column query is missing", "train-00000-of-00001.parquet"],
+    ),
+    (
+        "wrong type",
+        lambda d: rewrite(shard(d, "notes"), lambda t: cast(t, "note_idx", pa.string())),
+        ["table notes", "column note_idx has type string", "expected a number"],
+    ),
+    (
+        "wrong list",
+        lambda d: rewrite(
+            shard(d, "dqa"), lambda t: cast(t, "recent_clicked_note_idxs", pa.list_(pa.string()))
+        ),
+        ["table dqa", "recent_clicked_note_idxs has type list", "expected a list of numbers"],
+    ),
+    (
+        "details are no structs",
+        lambda d: rewrite(
+            shard(d, "search_test"),
+            lambda t: cast(t, "search_result_details_with_idx", pa.list_(pa.int64())),
+        ),
+        ["search_test", "search_result_details_with_idx", "expected a list of structs"],
+    ),
+    (
+        "no field",
+        lambda d: rewrite(
+            shard(d, "recommendation_test"),
+            lambda t: cast(
+                t, "rec_result_details_with_idx", pa.list_(pa.struct([("click", pa.int64())]))
+            ),
+        ),
+        ["recommendation_test", "field rec_result_details_with_idx.position is missing"],
+    ),
+    (
+        "wrong field",
+        lambda d: rewrite(
+            shard(d, "dqa"),
+            lambda t: cast(
+                t,
+                "search_result_details_with_idx",
+                pa.list_(
+                    pa.struct(
+                        [
+                            *(
+                                (name, pa.int64())
+                                for name in (
+                                    "collect",
+                                    "comment",
+                                    "like",
+                                    "note_idx",
+                                    "page_time",
+                                    "position",
+                                    "search_timestamp",
+                                    "share",
+                                )
+                            ),
+                            ("click", pa.string()),
+                        ]
+                    )
+                ),
+            ),
+        ),
+        ["dqa", "field search_result_details_with_idx.click has type string", "expected a number"],
+    ),
+    (
+        "not Parquet",
+        lambda d: shard(d, "notes").write_bytes(b"hello"),
+        ["table notes", "cannot be read as a Parquet file"],
+    ),
+    (
+        "empty file",
+        lambda d: shard(d, "notes").write_bytes(b""),
+        ["table notes", "cannot be read as a Parquet file"],
+    ),
+    (
+        "cut file",
+        lambda d: shard(d, "notes").write_bytes(shard(d, "notes").read_bytes()[:-200]),
+        ["table notes", "cannot be read as a Parquet file"],
+    ),
+    (
+        "mixed shards",
+        lambda d: pq.write_table(
+            pq.read_table(shard(d, "notes")).drop_columns("image_path"),
+            d / "notes" / "train-00001-of-00002.parquet",
+        ),
+        ["table notes", "different columns: image_path"],
+    ),
 ]
 
 
 @pytest.mark.parametrize(("change", "said"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
-def test_a_fault_is_named(
-    tmp_path: Path, change: Callable[[Path], Any], said: list[str]
-) -> None:
+def test_a_fault_is_named(tmp_path: Path, change: Callable[[Path], Any], said: list[str]) -> None:
     data = log.write(tmp_path / "data")
     change(data)
     with pytest.raises(InputError) as error:

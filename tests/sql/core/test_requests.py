@@ -55,8 +55,15 @@ def test_sessions_run_over_both_channels_and_end_after_half_an_hour(
     ]
     assert tiny.execute(
         "select request_id, session_id, session_n from core.requests order by 2, 3"
-    ).fetchall() == [(0, 0, 1), (2, 0, 2), (20, 20, 1), (1, 20, 2), (22, 20, 3), (24, 24, 1),
-                     (3, 24, 2)]
+    ).fetchall() == [
+        (0, 0, 1),
+        (2, 0, 2),
+        (20, 20, 1),
+        (1, 20, 2),
+        (22, 20, 3),
+        (24, 24, 1),
+        (3, 24, 2),
+    ]
 
 
 def test_transitions_credit_the_second_request(tiny: duckdb.DuckDBPyConnection) -> None:
@@ -84,9 +91,11 @@ def test_exactly_half_an_hour_is_still_the_same_session(tmp_path_factory) -> Non
         tables["recommendation_train"][0]["user_idx"] = 1
         folder = tmp_path_factory.mktemp("gap")
         engine = build_views(log.write(folder / "data", tables), folder / "lake")
-        return engine.connect().execute(
-            "select n_requests from core.sessions where user_idx = 0 order by started_at"
-        ).fetchall()
+        return (
+            engine.connect()
+            .execute("select n_requests from core.sessions where user_idx = 0 order by started_at")
+            .fetchall()
+        )
 
     assert two_searches(1800) == [(2,)]
     assert two_searches(1801) == [(1,), (1,)]
