@@ -264,7 +264,10 @@ def _engagement(parts: dict[str, Part]) -> Iterator[Line]:
         opened = totals.first_click[~np.isnan(totals.first_click)]
         yield Line(section, "first click", targets.FIRST_CLICK[name], *_mean(opened))
         for key, aim in zip(totals.engaged, targets.RATES[name], strict=True):
-            yield Line(section, f"{key} rate", aim, *_ratio(totals.engaged[key], totals.clicks))
+            value, error = _ratio(totals.engaged[key], totals.clicks)
+            # Few events have a sampling error of their own no smaller than the aim's.
+            error = max(error, float(np.sqrt(aim * (1 - aim) / totals.clicks.sum())))
+            yield Line(section, f"{key} rate", aim, value, error)
 
 
 def _transitions(parts: dict[str, Part]) -> Iterator[Line]:

@@ -41,32 +41,22 @@ SHORTEST: Final = (2, 1)
 
 @dataclass(frozen=True)
 class Margin:
-    """A cut of the requests with the published mean of something in each part.
-
-    Means are corrected by moving the requests of each lever. Levers are the groups themselves,
-    except that answers shown and hidden are reached through factual and other queries: what is
-    not known before an answer is chosen must not move with it.
-    """
+    """A cut of the requests with the published mean of something in each part."""
 
     group: Ints  # per request; -1 takes no part
-    lever: Ints
     target: Floats  # mean per request, by group
 
     def steps(self, per_request: Floats, damping: float) -> Floats:
         """What to add to the logarithm of every request so that the means come closer."""
         size = len(self.target)
         chosen = self.group >= 0
-        group, lever = self.group[chosen], self.lever[chosen]
+        group = self.group[chosen]
         count = np.bincount(group, minlength=size)
         now = np.bincount(group, per_request[chosen], minlength=size)
         off = np.log(self.target * np.maximum(count, 1) / np.maximum(now, 1e-9))
         off = np.where(count > 0, np.clip(off * damping, -0.5, 0.5), 0.0)
-        mix = np.bincount(group * size + lever, minlength=size * size).reshape(size, size)
-        share = mix / np.maximum(count, 1)[:, None]
-        # A little ridge keeps tiny worlds, where the mixes are nearly alike, from running away.
-        moved = np.linalg.solve(share.T @ share + 1e-3 * np.eye(size), share.T @ off)
         step: Floats = np.zeros(len(self.group))
-        step[chosen] = np.clip(moved, -0.7, 0.7)[lever]
+        step[chosen] = off[group]
         return step
 
 
@@ -90,9 +80,6 @@ def margins(
 ) -> tuple[list[Margin], list[Margin]]:
     """Cuts with their mean exposures, and the same cuts with their mean clicks."""
     state = state_of(requests, answers)
-    is_dqa = requests.table == TABLES.index("dqa")
-    by_intent = np.where(answers.is_factual, STATES.index("shown"), STATES.index("hidden"))
-    lever = np.where(is_dqa, by_intent, state)
     length_bin = np.where(requests.channel == SEARCH, np.clip(queries.length, 3, 11) - 3, -1)
     step_clicks = _step_means(sizes, SECOND_CLICKS, STATE_CLICKS, state)
     exposures_second = {name: SECOND_CLICKS[name] / SECOND_CTR[name] for name in SECOND_CLICKS}
@@ -113,19 +100,20 @@ def margins(
         lengths = by_length[name] * mean / float((by_length[name] * shares).sum())
         made.append(
             [
-                Margin(requests.step, requests.step, steps),
-                Margin(length_bin, length_bin, lengths),
-                Margin(state, lever, by_state),
+                Margin(requests.step, steps),
+                Margin(length_bin, lengths),
+                Margin(state, by_state),
             ]
         )
     return made[0], made[1]
 
 
 def state_of(requests: Requests, answers: Answers) -> Ints:
-    """Index into STATES: the table, with dqa cut by answer shown."""
-    names = [TABLES[number] for number in range(len(TABLES))]
-    state = np.array([STATES.index(name) if name in STATES else 2 for name in names])
-    return np.where(answers.is_shown, STATES.index("shown"), state[requests.table])
+    """Index into STATES: the table, with dqa cut by the intent of the query."""
+    plain, factual = STATES.index("plain"), STATES.index("factual")
+    state = np.array([STATES.index(name) if name in STATES else plain for name in TABLES])
+    is_dqa = requests.table == TABLES.index("dqa")
+    return np.where(is_dqa & answers.is_factual, factual, state[requests.table])
 
 
 def _step_means(
