@@ -256,6 +256,8 @@ def test_positions_have_gaps_zeros_deep_starts_and_restarts(rows: dict[str, list
     lists = [[int(one["position"]) for one in details(row)] for row in rows["search_train"]]
     assert min(min(places) for places in lists) == 0
     assert any(places[0] > 5 for places in lists)
+    backward = [any(b < a for a, b in pairwise(places)) for places in lists]
+    assert 0.05 < np.mean(backward) < 0.3
     gaps = [b - a > 1 for places in lists for a, b in pairwise(places)]
     assert 0.03 < np.mean(gaps) < 0.25
     feed = [min(one["position"] for one in details(row)) for row in rows["recommendation_train"]]
