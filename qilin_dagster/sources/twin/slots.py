@@ -187,6 +187,7 @@ DEEP_SHOWN: Final = 0.045  # the same with an answer: the reader came back to th
 DEEP_MEAN: Final = (22.0, 12.0)
 ZERO_CHANCE: Final = (0.006, 0.003)  # lists whose first result has position 0
 RELOAD_CHANCE: Final = 0.78  # pages with an answer that were loaded twice: places start again
+SWAP_CHANCE: Final = 0.009  # places of two neighbours in a search list are the wrong way round
 REPEAT_CHANCE: Final = (0.151, 0.175)  # feed lists with second showings, train and test
 
 
@@ -225,6 +226,15 @@ def _places(
     again = rank > reload_at[request]
     at = starts[:-1] + np.minimum(reload_at, length) - 1
     position = np.where(again, position - position[at][request], position)
+    # Now and then two neighbours of a search page are logged the other way round.
+    swapped = np.flatnonzero(
+        (channel[request] == SEARCH)
+        & (rank < length[request])
+        & ~again
+        & (rng.random(len(request)) < SWAP_CHANCE)
+    )
+    swapped = swapped[np.diff(swapped, prepend=-2) > 1]
+    position[swapped], position[swapped + 1] = position[swapped + 1], position[swapped]
     # Second showings of the first notes of a feed list, at the same places.
     repeat_of = np.full(len(request), -1, dtype=np.int64)
     is_test = requests.table == TABLES.index("recommendation_test")
