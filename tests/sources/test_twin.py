@@ -347,6 +347,25 @@ def test_note_ids_and_feed_counters_leak_the_click(
     assert (feed[np.isin(all_blocks, (1, 3))] > 0).mean() > 0.9
 
 
+def test_a_world_without_leaks_has_none(tmp_path: Path) -> None:
+    write_twin(tmp_path / "twin", scale=0.01, seed=7, leaks=False)
+    notes = pq.read_table(tmp_path / "twin" / "notes", columns=["note_idx", "imp_rec_num"])
+    count = notes["imp_rec_num"].to_numpy()
+    kept = truth(tmp_path / "twin", "impressions")
+    idx, click = kept["note_idx"], kept["is_clicked"].astype(float)
+    error = np.sqrt(0.23 * 0.77 / (len(click) / 4))
+    for values in (idx, count[idx] + np.random.default_rng(0).random(len(idx))):
+        quarter = np.searchsorted(np.quantile(values, (0.25, 0.5, 0.75)), values)
+        rates = [click[quarter == number].mean() for number in range(4)]
+        # Quality shows a little in counters; ids show nothing.
+        assert max(rates) - min(rates) < (4 * error if values is idx else 0.08)
+    for row in pq.read_table(tmp_path / "twin" / "recommendation_train").to_pylist():
+        times = [one["request_timestamp"] for one in details(row)]
+        backward = sum(b < a for a, b in pairwise(times))
+        assert backward <= 1  # only from a second showing to the first
+    assert pq.read_table(tmp_path / "twin" / "truth" / "planted_leaks.parquet").num_rows == 0
+
+
 def test_advertisements_stand_in_the_dip_places(
     rows: dict[str, list[Row]], notes: list[Row]
 ) -> None:

@@ -19,18 +19,19 @@ def write_twin(
     images: bool = False,
     dirty: bool = False,
     click_model: Literal["pbm", "cascade", "mixed"] = "pbm",
+    leaks: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> None:
     """Write a twin to the folder ``out``; an earlier twin there is replaced, nothing else is.
 
     ``scale`` 1 has the row counts of the published log. The same seed gives the same bytes.
-    ``images`` adds small JPEG files, ``dirty`` plants rows that a reader must quarantine.
+    ``images`` adds small JPEG files, ``dirty`` plants rows that a reader must quarantine, and
+    without ``leaks`` ids, counters and the order of feed lists know nothing about the clicks.
     """
     from qilin_dagster.sources.twin import generate
 
-    generate.write(
-        Path(out), scale, seed, images, dirty, click_model, progress or (lambda message: None)
-    )
+    options = generate.Options(scale, seed, images, dirty, click_model, leaks)
+    generate.write(Path(out), options, progress or (lambda message: None))
 
 
 def describe_twin(data: Path) -> str:

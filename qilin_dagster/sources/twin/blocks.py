@@ -34,6 +34,7 @@ class Numbering:
     block: Ints
     latent: Ints
     n_clicks: Ints  # in the published log, by latent note
+    is_leaking: bool  # ids, counters and feed order follow the clicks
 
 
 def number_notes(
@@ -42,9 +43,10 @@ def number_notes(
     slots: Slots,
     outcome: Outcome,
     histories: Histories,
+    is_leaking: bool,
     seed: int,
 ) -> Numbering:
-    """Give every note a block and a random place in it."""
+    """Give every note a block and a random place in it; without leaks, any place."""
     rng = stream(seed, "numbering")
     count = len(notes)
     edges = np.round(np.array([0.0, *BLOCK_EDGES]) * count).astype(np.int64)
@@ -92,7 +94,7 @@ def number_notes(
                 free = max(0, int(room[other] - (block == other).sum()))
                 block[rows[:free]] = other
                 rows = rows[free:]
-    latent = np.lexsort((rng.random(count), block))
+    latent = np.lexsort((rng.random(count), block if is_leaking else np.zeros(count)))
     idx = np.empty(count, dtype=np.int64)
     idx[latent] = np.arange(count)
-    return Numbering(idx=idx, block=block, latent=latent, n_clicks=n_own + n_answer)
+    return Numbering(idx, block, latent, n_own + n_answer, is_leaking)

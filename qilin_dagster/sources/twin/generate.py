@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
@@ -41,11 +42,35 @@ LABELLED: Final = {
 Progress = Callable[[str], None]
 
 
-def draw_world(
-    scale: float, seed: int, model: ClickModel, progress: Progress
-) -> tuple[World, Behaviour]:
+@dataclass(frozen=True)
+class Options:
+    """What to make; twin.json keeps them."""
+
+    scale: float
+    seed: int
+    images: bool
+    dirty: bool
+    click_model: ClickModel
+    leaks: bool
+
+    def check(self) -> None:
+        """Refuse unusable values, in one sentence."""
+        if not (SMALLEST_SCALE <= self.scale <= LARGEST_SCALE):
+            raise ValueError(
+                f"scale is {self.scale}; it must lie between {SMALLEST_SCALE} and {LARGEST_SCALE:g}"
+            )
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed is {self.seed!r}; it must be a whole number, 0 or more")
+        if self.click_model not in ("pbm", "cascade", "mixed"):
+            raise ValueError(
+                f"click_model is {self.click_model!r}; it must be 'pbm', 'cascade' or 'mixed'"
+            )
+
+
+def draw_world(options: Options, progress: Progress) -> tuple[World, Behaviour]:
     """All random choices of the twin, without a file written."""
-    size = sizes(scale)
+    seed, model = options.seed, options.click_model
+    size = sizes(options.scale)
     progress(f"drawing {size.notes:,} notes and {size.users:,} users")
     notes, users = make_notes(size, seed), make_users(size, seed)
     progress(f"drawing {size.searches + size.feeds:,} requests")
@@ -77,31 +102,16 @@ def draw_world(
             )
     progress("drawing histories and numbering notes")
     histories = make_histories(requests, users, notes, slots, outcome, seed)
-    numbering = number_notes(notes, requests, slots, outcome, histories, seed)
+    numbering = number_notes(notes, requests, slots, outcome, histories, options.leaks, seed)
     world = World(
         seed, notes, users, requests, queries, answers, slots, outcome, histories, numbering
     )
     return world, behaviour
 
 
-def write(
-    out: Path,
-    scale: float,
-    seed: int,
-    with_images: bool,
-    is_dirty: bool,
-    model: ClickModel,
-    progress: Progress,
-) -> None:
+def write(out: Path, options: Options, progress: Progress) -> None:
     """Check the request, write the twin beside ``out`` and rename it into place."""
-    if not (SMALLEST_SCALE <= scale <= LARGEST_SCALE):
-        raise ValueError(
-            f"scale is {scale}; it must lie between {SMALLEST_SCALE} and {LARGEST_SCALE:g}"
-        )
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed is {seed!r}; it must be a whole number, 0 or more")
-    if model not in ("pbm", "cascade", "mixed"):
-        raise ValueError(f"click_model is {model!r}; it must be 'pbm', 'cascade' or 'mixed'")
+    options.check()
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; name a folder for the twin")
     if out.is_dir() and any(out.iterdir()) and not (out / "twin.json").is_file():
@@ -110,16 +120,9 @@ def write(
     aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         aside.chmod(0o755)
-        world, behaviour = draw_world(scale, seed, model, progress)
-        write_world(aside, world, behaviour, with_images, is_dirty, progress)
-        about = {
-            "generator_version": GENERATOR_VERSION,
-            "scale": scale,
-            "seed": seed,
-            "images": with_images,
-            "dirty": is_dirty,
-            "click_model": model,
-        }
+        world, behaviour = draw_world(options, progress)
+        write_world(aside, world, behaviour, options, progress)
+        about = {"generator_version": GENERATOR_VERSION, **asdict(options)}
         (aside / "twin.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         progress("moving the twin into place")
         _replace(aside, out)
@@ -141,8 +144,7 @@ def write_world(
     folder: Path,
     world: World,
     behaviour: Behaviour,
-    with_images: bool,
-    is_dirty: bool,
+    options: Options,
     progress: Progress,
 ) -> None:
     """All tables, label lists and truth files of one world."""
@@ -151,7 +153,7 @@ def write_world(
     planted: list[pa.Table] = []
 
     def save(name: str, shard: int, shards: int, table: pa.Table, rows_before: int) -> None:
-        if is_dirty and shard == shards - 1:
+        if options.dirty and shard == shards - 1:
             table, bad = spoil(name, table, rows_before, world.seed)
             planted.append(bad)
         path = folder / name / f"train-{shard:05d}-of-{shards:05d}.parquet"
@@ -174,7 +176,7 @@ def write_world(
         _write_parquet(folder / "truth" / f"{name}.parquet", table_)
     if planted:
         _write_parquet(folder / "truth" / "bad_rows.parquet", pa.concat_tables(planted))
-    if with_images:
+    if options.images:
         progress("writing images")
         _write_parquet(folder / "truth" / "images.parquet", images.write_images(folder, world))
 

@@ -316,7 +316,7 @@ def _feed_table(world: World, exposures: Exposures, table: str, rows: Ints) -> p
     index, out = _gather(world, exposures, rows)
     # Log-join order: by chunk, the rows with a viewing time last; a list that was shown again has
     # its second showing first.
-    has_dwell = ~np.isnan(exposures.dwell_s[index])
+    has_dwell = ~np.isnan(exposures.dwell_s[index]) & world.numbering.is_leaking
     local = np.repeat(np.arange(len(rows)), np.diff(out))
     again = world.slots.repeat_of[exposures.place[index]] >= 0
     index = index[np.lexsort((has_dwell, exposures.chunk[index], ~again, local))]
@@ -515,6 +515,8 @@ def _counters(world: World, latent: Ints, rng: np.random.Generator) -> dict[str,
     is_video = notes.form[latent] == VIDEO
     opened = np.isin(block, (B, D))
     n_clicks = world.numbering.n_clicks[latent]
+    if not world.numbering.is_leaking:
+        opened, n_clicks = rng.random(count) < 0.52, np.zeros(count, dtype=np.int64)
     reach = rng.normal(6.6, 1.9, count) + 0.35 * quality + 0.5 * np.log1p(n_clicks)
 
     def whole(values: Floats) -> Floats:

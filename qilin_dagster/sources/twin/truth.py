@@ -38,7 +38,7 @@ def tables(
     yield "examination", examination(behaviour)
     yield "notes", notes(world)
     yield "selection", selection(world)
-    yield "planted_leaks", planted_leaks()
+    yield "planted_leaks", planted_leaks().slice(0, 4 if world.numbering.is_leaking else 0)
 
 
 def impressions(
@@ -218,7 +218,6 @@ def planted_leaks() -> pa.Table:
         ("notes", "note_idx", "numbered in blocks by whether the note was ever clicked"),
         ("notes", "rec_*, click_rec_num, imp_rec_num", "0 exactly in the never-clicked blocks"),
         ("notes", "imp_*, click_*", "grow with the clicks of this very log"),
-        ("search_*", "search_results", "display order is the strongest ranker"),
         ("recommendation_*", "rec_result_details_with_idx", "clicked rows stand late in a chunk"),
     )
     return pa.table(
