@@ -14,7 +14,7 @@ from pathlib import Path
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
-from sqlglot.tokens import TokenType  # type: ignore[attr-defined]
+from sqlglot.tokens import Token, TokenType  # type: ignore[attr-defined]
 
 from qilin_dagster.settings import SQL_ROOT
 
@@ -111,15 +111,14 @@ def _read(path: Path) -> View:
     text = path.read_text(encoding="utf-8")
     schema, name = path.parent.name, path.stem
     where = f"sql/{schema}/{path.name}"
+    dialect = sqlglot.Dialect.get_or_raise("duckdb")
     try:
-        statements = [s for s in sqlglot.parse(text, read="duckdb") if s is not None]
-    except SqlglotError as error:
+        first, *others = _statements(dialect.tokenize(text))
+        (create,) = dialect.parser().parse(first, text)
+    except (SqlglotError, ValueError) as error:
         raise CatalogError(f"{where}: {error}") from error
-    creates = [s for s in statements if isinstance(s, exp.Create)]
-    comments = [s for s in statements if isinstance(s, exp.Comment)]
-    if len(creates) != 1 or len(creates) + len(comments) != len(statements):
+    if not isinstance(create, exp.Create) or not all(_is_comment(tokens) for tokens in others):
         raise CatalogError(f"{where}: expected one create statement and comments, nothing else")
-    create = creates[0]
     table = create.this
     if (table.db, table.name) != (schema, name):
         raise CatalogError(f"{where}: creates {table.db}.{table.name}, not {schema}.{name}")
@@ -128,30 +127,29 @@ def _read(path: Path) -> View:
 
     comment = ""
     column_comments: dict[str, str] = {}
-    for statement in comments:
-        target, sentence = statement.this, statement.expression.this
-        if statement.args["kind"].upper() == "COLUMN":
-            if (target.args["db"].name, target.args["table"].name) != (schema, name):
-                raise CatalogError(f"{where}: comments on a column of another view: {target.sql()}")
-            column_comments[target.name] = sentence
-        elif (target.db, target.name, statement.args["kind"].upper()) == (
-            schema,
-            name,
-            create.kind,
-        ):
+    for tokens in others:
+        _, _, kind, *target, _, sentence = (token.text for token in tokens)
+        # Target is the tokens of schema.name, or of schema.name.column.
+        if kind.upper() == "COLUMN":
+            if target[:-1] != [schema, ".", name, "."]:
+                raise CatalogError(f"{where}: comments on a column of another view: {target}")
+            column_comments[target[-1]] = sentence
+        elif kind.upper() == create.kind and target == [schema, ".", name]:
             comment = sentence
         else:
-            raise CatalogError(f"{where}: comment on {statement.args['kind']} {target.sql()}")
+            raise CatalogError(f"{where}: comment on {kind} {''.join(target)}")
     if not GRAIN.match(comment):
         raise CatalogError(f"{where}: its comment must begin 'One row per (a, b): ...'")
 
     parents = {f"{t.db}.{t.name}" for t in create.expression.find_all(exp.Table) if t.db}
+    # The SELECT as written: sqlglot's own rendering is never what DuckDB runs.
+    start = next(token.end + 1 for token in first if token.token_type is TokenType.ALIAS)
     return View(
         schema=schema,
         name=name,
         path=path,
         is_stored=create.kind == "TABLE",
-        select=_select_text(text),
+        select=text[start : first[-1].end + 1].strip(),
         parents=tuple(sorted(parents)),
         comment=comment,
         column_comments=column_comments,
@@ -159,12 +157,21 @@ def _read(path: Path) -> View:
     )
 
 
-def _select_text(text: str) -> str:
-    """The SELECT as written: sqlglot's own rendering is never what DuckDB runs."""
-    tokens = sqlglot.tokenize(text, read="duckdb")
-    start = next(token.end + 1 for token in tokens if token.token_type is TokenType.ALIAS)
-    end = next(token.start for token in tokens if token.token_type is TokenType.SEMICOLON)
-    return text[start:end].strip()
+def _statements(tokens: list[Token]) -> list[list[Token]]:
+    """Tokens of each statement. Comments are read from these: parsing them would cost as much as
+    all SELECTs together, in every process that loads the definitions."""
+    statements: list[list[Token]] = [[]]
+    for token in tokens:
+        if token.token_type is TokenType.SEMICOLON:
+            statements.append([])
+        else:
+            statements[-1].append(token)
+    return [statement for statement in statements if statement]
+
+
+def _is_comment(tokens: list[Token]) -> bool:
+    words = [token.text.upper() for token in tokens]
+    return words[:2] == ["COMMENT", "ON"] and words[-2] == "IS"
 
 
 def column_lineage(

@@ -3,13 +3,16 @@
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from qilin_dagster.catalog import Catalog, load_catalog
-from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.lake import Lake
 from qilin_dagster.settings import Settings
+
+if TYPE_CHECKING:
+    from qilin_dagster.engines.duckdb import DuckDBEngine
 
 CATALOG = load_catalog()
 
@@ -37,5 +40,8 @@ class Lakehouse(dg.ConfigurableResource[None]):
     def catalog(self) -> Catalog:
         return CATALOG
 
-    def engine(self) -> DuckDBEngine:
+    def engine(self) -> "DuckDBEngine":
+        # DuckDB is not needed to show the graph.
+        from qilin_dagster.engines.duckdb import DuckDBEngine
+
         return DuckDBEngine(self.store, self.settings, CATALOG)

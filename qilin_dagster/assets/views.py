@@ -7,15 +7,19 @@ everything below it from being built, within the schema here and across schemas 
 import logging
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import dagster as dg
-import duckdb
 
 from qilin_dagster.catalog import SCHEMAS, View, column_lineage
 from qilin_dagster.checks import check_results, check_spec, record_outcomes, suite_of
-from qilin_dagster.engines.duckdb import Built, DuckDBEngine
 from qilin_dagster.expectations import ExpectationResult, Suite
 from qilin_dagster.resources import CATALOG, Lakehouse
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from qilin_dagster.engines.duckdb import Built, DuckDBEngine
 
 log = logging.getLogger("qilin")
 
@@ -66,8 +70,8 @@ def _views_of(schema: str) -> dg.AssetsDefinition:
 
 def _build(
     context: dg.AssetExecutionContext,
-    engine: DuckDBEngine,
-    connection: duckdb.DuckDBPyConnection,
+    engine: "DuckDBEngine",
+    connection: "duckdb.DuckDBPyConnection",
     views: list[View],
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     blocked: dict[str, str] = {}
@@ -111,7 +115,7 @@ def _build(
 
 
 def _validate(
-    connection: duckdb.DuckDBPyConnection, view: View, names: set[str]
+    connection: "duckdb.DuckDBPyConnection", view: View, names: set[str]
 ) -> list[ExpectationResult]:
     from qilin_dagster.expectations import validate
 
@@ -119,7 +123,7 @@ def _validate(
 
 
 def view_metadata(
-    connection: duckdb.DuckDBPyConnection, view: View, built: Built, seconds: float
+    connection: "duckdb.DuckDBPyConnection", view: View, built: "Built", seconds: float
 ) -> dict[str, dg.MetadataValue | dg.TableColumnLineage]:
     """Row count, columns with their comments, where each column comes from, and a few rows."""
     columns = [
@@ -146,7 +150,7 @@ def view_metadata(
     return metadata
 
 
-def preview(connection: duckdb.DuckDBPyConnection, relation: str) -> str:
+def preview(connection: "duckdb.DuckDBPyConnection", relation: str) -> str:
     """The first rows as a Markdown table, long values cut."""
     cursor = connection.execute(f"select * from {relation} limit {PREVIEW_ROWS}")
     names = [column[0] for column in cursor.description]
@@ -162,7 +166,7 @@ def _short(value: object) -> str:
 
 
 def _parent_columns(
-    connection: duckdb.DuckDBPyConnection, view: View
+    connection: "duckdb.DuckDBPyConnection", view: View
 ) -> dict[str, dict[str, dict[str, str]]]:
     columns: dict[str, dict[str, dict[str, str]]] = {}
     for parent in view.parents:
