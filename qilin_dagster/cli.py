@@ -62,21 +62,55 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", required=False, type=click.Path(path_type=Path))
 @click.option("--scale", default=0.01, show_default=True, help="1.0 is the size of the real log.")
 @click.option("--seed", default=7, show_default=True, help="Another seed is another world.")
 @click.option("--images", is_flag=True, help="Also write cover images.")
+@click.option("--dirty", is_flag=True, help="Plant bad rows, listed in truth/ with their reasons.")
+@click.option(
+    "--clicks",
+    "click_model",
+    default="pbm",
+    show_default=True,
+    type=click.Choice(["pbm", "cascade", "mixed"]),
+    help="Click model; only pbm is calibrated.",
+)
+@click.option("--no-leaks", is_flag=True, help="Ids, counters and list order know no clicks.")
+@click.option(
+    "--describe",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Instead: print the paper's values beside those of the twin in DIR.",
+)
 @_explains_errors
-def twin(out: Path, scale: float, seed: int, images: bool) -> None:
+def twin(
+    out: Path | None,
+    scale: float,
+    seed: int,
+    images: bool,
+    dirty: bool,
+    click_model: Literal["pbm", "cascade", "mixed"],
+    no_leaks: bool,
+    describe: Path | None,
+) -> None:
     """Write a synthetic twin of the published data into OUT, with its truth beside it."""
-    from qilin_dagster.sources.twin import write_twin
+    from qilin_dagster.sources.twin import describe_twin, write_twin
 
+    if (out is None) == (describe is None):
+        raise InputError("name the folder OUT to write, or --describe DIR")
     try:
+        if describe is not None:
+            click.echo(describe_twin(describe))
+            return
+        assert out is not None
         write_twin(
             out,
             scale=scale,
             seed=seed,
             images=images,
+            dirty=dirty,
+            click_model=click_model,
+            leaks=not no_leaks,
             progress=lambda line: click.echo(line, err=True),
         )
     except (ValueError, OSError) as error:
