@@ -31,7 +31,7 @@ DIPS: Final = (SEARCH_DIPS, FEED_DIPS)
 EFFECT_SPREAD: Final = {
     "search_train": 1.25,
     "search_test": 1.25,
-    "dqa": 0.15,
+    "dqa": 0.30,
     "recommendation_train": 1.0,
     "recommendation_test": 1.0,
 }
@@ -88,7 +88,8 @@ def calibrate(
     spread = np.array([EFFECT_SPREAD[name] for name in TABLES])[requests.table]
     effect = rng.normal(0, 1, len(requests)) * spread
     effect += LENGTH_EFFECT * slots.log_length + SESSION_DECAY * requests.app_session_n - 0.7
-    places = np.log(np.maximum(np.arange(slots.position.max() + 1), 1))
+    deepest = max(int(slots.place.max()), int(slots.position.max()))
+    places = np.log(np.maximum(np.arange(deepest + 1), 1))
     curves = [
         np.interp(places, np.log(list(curve)), np.array(list(curve.values())) / curve[1])
         for curve in CURVES
@@ -120,7 +121,7 @@ def refine(
     bins = [_Bins.of(slots, channel, number) for number in (0, 1)]
     again = slots.repeat_of >= 0
     for number in range(rounds):
-        examination = np.where(channel == 0, tables[0][slots.position], tables[1][slots.position])
+        examination = np.where(channel == 0, tables[0][slots.place], tables[1][slots.place])
         p = examination * _logistic(shown.appeal + effect[slots.request]) * factor
         marginal = p.copy()
         marginal[again] = p[again] * (1 - p[slots.repeat_of[again]])
@@ -245,9 +246,9 @@ def probabilities(
     """Examination and attraction of exposures, without an answer on the page."""
     request = slots.request[places]
     channel = requests.channel[request]
-    position = slots.position[places]
+    place = slots.place[places]
     examination = np.where(
-        channel == 0, behaviour.examination[0][position], behaviour.examination[1][position]
+        channel == 0, behaviour.examination[0][place], behaviour.examination[1][place]
     )
     return examination, _logistic(appeal + behaviour.effect[request])
 

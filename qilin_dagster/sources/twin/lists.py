@@ -88,8 +88,8 @@ def fill(
     taste = users.taste[requests.user[request]]
     aspect = np.maximum(queries.aspect[request], 0)
     pool = _draw_pool(requests.table[request], rng)
-    position = slots.position[places]
-    video = np.array(FEED_VIDEO)[np.clip(position, 1, len(FEED_VIDEO)) - 1]
+    place = slots.place[places]
+    video = np.array(FEED_VIDEO)[np.clip(place, 1, len(FEED_VIDEO)) - 1]
     video = np.where(channel == SEARCH, VIDEO_SHARE["S"], video)
     form = (rng.random(len(places)) < video).astype(np.int64)
     search_level = np.searchsorted(np.cumsum(SEARCH_LEVELS)[:-1], rng.random(len(places)))
@@ -111,7 +111,7 @@ def fill(
     for values in (note, appeal, from_image):
         values[target] = values[order]
     # Advertisements take the dip slots.
-    dip = np.where(channel == SEARCH, np.isin(position, SEARCH_DIPS), np.isin(position, FEED_DIPS))
+    dip = np.where(channel == SEARCH, np.isin(place, SEARCH_DIPS), np.isin(place, FEED_DIPS))
     dip &= rng.random(len(places)) < np.array(COMMERCIAL_CHANCE)[channel]
     if dip.any():
         ad = np.flatnonzero(dip)

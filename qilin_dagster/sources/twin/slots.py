@@ -69,7 +69,8 @@ class Slots:
     starts: Ints  # per request and the end
     request: Ints
     rank: Ints  # from 1, inside the request
-    position: Ints
+    place: Ints  # where the reader meets the note; what examination depends on
+    position: Ints  # as published: the place, but for pages with an answer
     repeat_of: Ints  # exposure of the first showing, -1 for first showings
     is_seen_list: Flags  # part of the list as it happened (an answer cuts the tail off)
     log_length: Floats  # per request: standard-normal part of the log length
@@ -164,7 +165,7 @@ def make_slots(
     request = np.repeat(np.arange(len(requests)), length)
     rank = within(length) + 1
     starts = offsets(length)
-    position, repeat_of = _places(requests, answers, length, starts, request, rank, rng)
+    place, position, repeat_of = _places(requests, answers, length, starts, request, rank, rng)
     seen = np.where(answers.is_shown, shown_length, length)
     return Slots(
         length=length,
@@ -172,6 +173,7 @@ def make_slots(
         starts=starts,
         request=request,
         rank=rank,
+        place=place,
         position=position,
         repeat_of=repeat_of,
         is_seen_list=rank <= seen[request],
@@ -183,7 +185,8 @@ def make_slots(
 GAP_CHANCE: Final = (0.142, 0.080)
 GAP_EXTRA: Final = 0.6
 DEEP_CHANCE: Final = (0.0205, 0.183)  # lists that start on a later page
-DEEP_SHOWN: Final = 0.045  # the same with an answer: the reader came back to the page
+ABOVE_CHANCE: Final = 0.13  # answers that take the first place
+LATER_CHANCE: Final = 0.03  # answers logged with a later page
 DEEP_MEAN: Final = (22.0, 12.0)
 ZERO_CHANCE: Final = (0.006, 0.003)  # lists whose first result has position 0
 RELOAD_CHANCE: Final = 0.78  # pages with an answer that were loaded twice: places start again
@@ -199,25 +202,26 @@ def _places(
     request: Ints,
     rank: Ints,
     rng: np.random.Generator,
-) -> tuple[Ints, Ints]:
+) -> tuple[Ints, Ints, Ints]:
     channel = requests.channel
     chance = np.array(GAP_CHANCE)[channel][request] * np.minimum(1.0, 0.35 + rank / 12)
     extra = rng.geometric(1 / (1 + GAP_EXTRA), len(request))
     step = 1 + np.where(rng.random(len(request)) < chance, extra, 0)
     first = rank == 1
-    deep_chance = np.where(answers.is_shown, DEEP_SHOWN, np.array(DEEP_CHANCE)[channel])
-    deep = rng.random(len(requests)) < deep_chance
+    deep = rng.random(len(requests)) < np.array(DEEP_CHANCE)[channel]
     jump = 1 + rng.geometric(1 / np.array(DEEP_MEAN)[channel])
-    # Sometimes the first place was not logged, mostly where an answer stood above it.
-    is_lost = rng.random(len(requests)) < np.where(answers.is_shown, 0.30, 0.06)
-    lost = np.where(is_lost, 2, 1)
+    lost = np.where(rng.random(len(requests)) < 0.06, 2, 1)  # the first place was not logged
     zero = rng.random(len(requests)) < np.array(ZERO_CHANCE)[channel]
     zero &= requests.table != TABLES.index("search_test")
     begin = np.where(zero, 0, np.where(deep, jump, lost))
     step[first] = begin
     walked = np.cumsum(step)
-    position = walked - (walked[starts[:-1]] - begin)[request]
-    # A page with an answer that was loaded twice counts its places from 1 again.
+    place = walked - (walked[starts[:-1]] - begin)[request]
+    # What an answer does to the numbering, not to the reader: it can take a place itself, stand on
+    # a later page, and a page that was loaded twice counts from 1 again.
+    above = np.where(rng.random(len(requests)) < ABOVE_CHANCE, 1, 0)
+    above += np.where(rng.random(len(requests)) < LATER_CHANCE, jump, 0)
+    position = place + np.where(answers.is_shown, above, 0)[request]
     reload_at = np.where(
         answers.is_shown & (rng.random(len(requests)) < RELOAD_CHANCE) & (length >= 4),
         (length * 0.45).astype(np.int64),
@@ -234,7 +238,8 @@ def _places(
         & (rng.random(len(request)) < SWAP_CHANCE)
     )
     swapped = swapped[np.diff(swapped, prepend=-2) > 1]
-    position[swapped], position[swapped + 1] = position[swapped + 1], position[swapped]
+    for values in (place, position):
+        values[swapped], values[swapped + 1] = values[swapped + 1], values[swapped]
     # Second showings of the first notes of a feed list, at the same places.
     repeat_of = np.full(len(request), -1, dtype=np.int64)
     is_test = requests.table == TABLES.index("recommendation_test")
@@ -245,5 +250,6 @@ def _places(
     tail = rank > (length - count)[request]
     source = np.arange(len(request)) - (length - count)[request]
     repeat_of[tail] = source[tail]
-    position[tail] = position[source[tail]]
-    return position, repeat_of
+    for values in (place, position):
+        values[tail] = values[source[tail]]
+    return place, position, repeat_of

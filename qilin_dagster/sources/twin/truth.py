@@ -64,6 +64,7 @@ def impressions(
             "source_table": _names(TABLES, world.requests.table[request]),
             "row_number": pa.array(row_number[request]),
             "shown_rank": pa.array(world.slots.rank[place]),
+            "place": pa.array(world.slots.place[place]),
             "position": pa.array(world.slots.position[place]),
             "note_idx": pa.array(world.numbering.idx[world.outcome.note[place]]),
             "examination": _short(seen),
@@ -93,6 +94,7 @@ def removed(world: World, behaviour: Behaviour, row_number: Ints) -> pa.Table:
                     "row_number": pa.array(row_number[request]),
                     "round": pa.array(np.full(len(request), one.round)),
                     "shown_rank": pa.array(world.slots.rank[one.places]),
+                    "place": pa.array(world.slots.place[one.places]),
                     "position": pa.array(world.slots.position[one.places]),
                     "note_idx": pa.array(world.numbering.idx[one.note]),
                     "examination": _short(seen),
@@ -158,14 +160,14 @@ def answers(world: World, behaviour: Behaviour, row_number: Ints) -> pa.Table:
 
 
 def examination(behaviour: Behaviour) -> pa.Table:
-    """Probability that a place is examined, by channel; position 0 is read as position 1."""
+    """Probability that a place is examined, by channel; place 0 is read as place 1."""
     tables_ = []
     for channel, values in zip(CHANNELS, behaviour.examination, strict=True):
         tables_.append(
             pa.table(
                 {
                     "channel": pa.array([channel] * len(values)),
-                    "position": pa.array(np.arange(len(values))),
+                    "place": pa.array(np.arange(len(values))),
                     "examination": _short(values),
                 }
             )
