@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from qilin_dagster.sources.twin import clicks, images, lists, tables, truth
+from qilin_dagster.sources.twin import catalogue, clicks, images, lists, tables, truth
 from qilin_dagster.sources.twin.answers import choose_answers
 from qilin_dagster.sources.twin.blocks import number_notes
 from qilin_dagster.sources.twin.clicks import Behaviour, ClickModel
@@ -166,11 +166,11 @@ def write_world(
         save(table, 0, 1, tables.request_table(world, exposures, table, rows), 0)
         if table in LABELLED:
             _save_labels(folder / LABELLED[table], world, exposures, rows)
-    save("user_feat", 0, 1, tables.user_table(world), 0)
+    save("user_feat", 0, 1, catalogue.user_table(world), 0)
     edges = np.linspace(0, len(world.notes), NOTE_SHARDS + 1).astype(int).tolist()
     for shard, (first, last) in enumerate(pairwise(edges)):
         progress(f"writing notes {first:,} to {last:,}")
-        save("notes", shard, NOTE_SHARDS, tables.note_table(world, first, last), first)
+        save("notes", shard, NOTE_SHARDS, catalogue.note_table(world, first, last), first)
     progress("writing the truth")
     for name, table_ in truth.tables(world, exposures, behaviour, row_number):
         _write_parquet(folder / "truth" / f"{name}.parquet", table_)

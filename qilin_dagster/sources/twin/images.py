@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from qilin_dagster.sources.twin import tables
+from qilin_dagster.sources.twin import catalogue
 from qilin_dagster.sources.twin.draws import Floats, Ints, picked, stream, within
 from qilin_dagster.sources.twin.tables import World
 from qilin_dagster.sources.twin.world import SUBJECT_DOMAIN
@@ -30,8 +30,8 @@ def write_images(folder: Path, world: World) -> pa.Table:
     """Write all image files under ``folder``; returns their paths and states for the truth."""
     rng = stream(world.seed, "images")
     latent = world.numbering.latent
-    n_images = tables.image_numbers(world.notes, latent)
-    names = tables.image_folder(world.notes, latent)
+    n_images = catalogue.image_numbers(world.notes, latent)
+    names = catalogue.image_folder(world.notes, latent)
     owner = np.repeat(np.arange(len(latent)), n_images)
     nth = within(n_images)
     state = np.searchsorted([1 - BROKEN, 1 - BROKEN / 2], rng.random(len(owner)), side="right")

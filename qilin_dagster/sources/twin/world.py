@@ -19,7 +19,7 @@ from qilin_dagster.sources.twin.lexicon import (
     domains,
     subjects,
 )
-from qilin_dagster.sources.twin.targets import WITH_IMAGE, Sizes
+from qilin_dagster.sources.twin.targets import AGE, GENDER, PLATFORM, WITH_IMAGE, Sizes
 
 # Pools: notes that search shows, that the feed shows, that only the late feed shows, that the
 # answer traffic shows, and advertisements. Sizes follow the blocks and the coverage of the log.
@@ -142,8 +142,6 @@ def make_notes(sizes: Sizes, seed: int) -> Notes:
 
 def make_users(sizes: Sizes, seed: int) -> Users:
     """Draw users with four liked subjects, two of them from one domain."""
-    from qilin_dagster.sources.twin.targets import AGE, GENDER, PLATFORM
-
     rng = stream(seed, "users")
     count = sizes.users
     taste = rng.choice(len(subjects()), (count, TASTES), p=subject_weights())
