@@ -3,6 +3,8 @@
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from statistics import NormalDist
@@ -777,6 +779,18 @@ def test_the_report_shows_paper_and_twin_and_needs_a_twin(twin: Path, tmp_path: 
     assert re.search(r"\d+ of \d+ aims met", text)
     with pytest.raises(ValueError, match=r"no twin\.json"):
         describe_twin(tmp_path)
+
+
+def test_the_report_leaves_planted_bad_rows_out(dirty: Path) -> None:
+    lines = {line.name: line for line in compare(dirty) if line.section.startswith("Rows")}
+    assert lines["search_train"].twin == 88
+    assert lines["notes"].twin == 3968
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import sys, qilin_dagster.sources.twin; print({'numpy', 'pyarrow'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_an_aim_is_missed_beyond_two_percent_and_three_errors() -> None:
