@@ -34,10 +34,10 @@ MIN_NOTE_COUNT = 5
 HISTORY_LENGTH = 20
 
 NOTE_DENSE = ("video_duration", "video_height", "video_width", "image_num", "content_length")
-CATEGORICAL = (
-    *("note_type", "is_commercial", "taxonomy1_id", "taxonomy2_id", "taxonomy3_id"),
-    *("gender", "platform", "age", "location", "query_source"),
-)
+NOTE_CATEGORICAL = ("note_type", "is_commercial", "taxonomy1_id", "taxonomy2_id", "taxonomy3_id")
+USER_CATEGORICAL = ("gender", "platform", "age", "location")
+CATEGORICAL = (*NOTE_CATEGORICAL, *USER_CATEGORICAL, "query_source")
+USER_COUNTS = ("fans_num", "follows_num")
 # Shares and flags: already on a unit scale, where 0 means none.
 UNSCALED = (
     *("query_title_overlap", "is_query_in_content"),
@@ -65,8 +65,15 @@ def build_features(connection: "duckdb.DuckDBPyConnection", task: Task, folder: 
     import polars as pl
 
     requests = _requests(connection, task)
-    notes = connection.sql("select * from core.notes").pl()
-    users = connection.sql("select * from core.users").pl()
+    # Named, because a join repeats what it carries for each of millions of candidates.
+    note_columns = ("note_idx", "note_key", "note_title", "note_content", *NOTE_CATEGORICAL)
+    notes = connection.sql(
+        f"select {', '.join((*note_columns, *NOTE_DENSE, *NOTE_COUNTERS))} from core.notes"
+    ).pl()
+    users = connection.sql(
+        f"select {', '.join(('user_idx', *USER_CATEGORICAL, *USER_COUNTS, *USER_DENSE))} "
+        "from core.users"
+    ).pl()
     candidates = (
         connection.sql(
             "select request_id, note_idx, max(is_clicked) as is_clicked from core.impressions "
@@ -78,16 +85,21 @@ def build_features(connection: "duckdb.DuckDBPyConnection", task: Task, folder: 
     )
     taste = _history_taste(requests, notes)
     table = (
-        candidates.join(requests, on="request_id", how="inner", validate="m:1")
-        .join(notes, on="note_idx", how="left", validate="m:1")
-        .join(users, on="user_idx", how="left", validate="m:1")
+        candidates.join(
+            requests.drop("history_list", "started_at"),
+            on="request_id",
+            how="inner",
+            validate="m:1",
+        )
         .sort("row_order", pl.col("note_idx") * 2_654_435_761 % 4_294_967_291, "note_idx")
+        .join(notes, on="note_idx", how="left", validate="m:1", maintain_order="left")
+        .join(users, on="user_idx", how="left", validate="m:1", maintain_order="left")
     )
-    table = _with_matches(table, taste)
+    table = _with_matches(table, taste).drop("query", "note_title", "note_content")
     fit = table.filter(pl.col("fold") == "fit")
     dense = [
         *(name for name in NOTE_DENSE),
-        *("fans_num", "follows_num", *USER_DENSE),
+        *(*USER_COUNTS, *USER_DENSE),
         *("n_history", "query_length", "session_n"),
     ]
     scaling = {name: _scaling(fit, name) for name in (*dense, *NOTE_COUNTERS)}
@@ -200,7 +212,7 @@ def _with_matches(table: "pl.DataFrame", taste: dict[str, "pl.DataFrame"]) -> "p
     import polars as pl
 
     for level, shares in taste.items():
-        table = table.join(shares, on=["request_id", level], how="left")
+        table = table.join(shares, on=["request_id", level], how="left", maintain_order="left")
     # Letters rather than words: cheap, and a share of them survives other word orders.
     letters = pl.col("query").str.split("").list.unique()
     shared = letters.list.set_intersection(pl.col("note_title").str.split(""))
