@@ -39,7 +39,7 @@ STATE_CLICKS: Final = {
     "search_train": 3.975,
     "search_test": 4.457,
     "plain": 2.99,
-    "factual": 2.40,
+    "factual": 2.42,
     "recommendation_train": 3.623,
     "recommendation_test": 4.020,
 }
