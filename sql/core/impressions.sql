@@ -170,12 +170,15 @@ select
     is_commented,
     is_shared,
     dwell_s,
-    row_number() over (
-        partition by request_id, note_idx
-        order by exposed_at nulls last, impression_n
-    ) > 1 as is_repeat
+    coalesce(
+        lag(note_idx) over (
+            partition by request_id
+            order by note_idx, exposed_at nulls last, impression_n
+        ) = note_idx,
+        false
+    ) as is_repeat
 from impressions
-order by source_table, request_id, impression_n;
+order by request_id, impression_n;
 
 comment on table core.impressions is
     'One row per (request_id, impression_n): a note the log returned for a request.';
