@@ -17,7 +17,8 @@ from qilin_dagster.sources.register import read_qrels
 if TYPE_CHECKING:
     import dagster as dg
 
-SHOWN_EXAMPLES = 3
+# Errors whose message is written for the person who can mend them.
+EXPLAINED = ("InputError", "LakeError", "MissingRelationError")
 
 
 @dataclass(frozen=True)
@@ -126,18 +127,24 @@ def _prepare_home(lake: Path) -> None:
 
 
 def _failures(result: "dg.ExecuteInProcessResult") -> list[str]:
+    """What went wrong in each failed step; a fault of the program also says where."""
     lines = []
     for event in result.all_events:
         if not event.is_step_failure:
             continue
         error = event.step_failure_data.error
         description = event.step_failure_data.user_failure_data
+        step = (event.step_key or "").replace("__", ".")
         if description is not None and description.description:
-            lines.append(f"{event.step_key}: {description.description}")
+            lines.append(f"{step}: {description.description}")
         elif error is not None and error.cls_name != "DagsterAssetCheckFailedError":
             cause = error.cause or error
-            lines.append(f"{event.step_key} failed: {cause.message.strip()}")
-            lines.extend(line.rstrip() for line in (cause.stack or [])[-2:])
+            if cause.cls_name in EXPLAINED:
+                # The message alone says what to do; its class before the colon does not.
+                lines.append(f"{step}: {cause.message.partition(': ')[2].strip()}")
+            else:
+                lines.append(f"{step} failed: {cause.message.strip()}")
+                lines.extend(line.rstrip() for line in (cause.stack or [])[-2:])
     return lines
 
 

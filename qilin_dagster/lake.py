@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import duckdb
 
 STAGING = ".staging"
+SPILL = ".spill"
 LOCK = ".lock"
 
 
@@ -196,7 +197,7 @@ class Lake:
         return manifest
 
     def collect_garbage(self, *, older_than_s: float) -> list[Path]:
-        """Delete snapshots that no manifest names and staging left by dead builds.
+        """Delete snapshots that no manifest names, and what dead builds left of their own.
 
         Younger ones stay: a reader may have opened them just before they were replaced.
         """
@@ -210,10 +211,10 @@ class Lake:
                     if not is_present and snapshot.stat().st_mtime < limit:
                         shutil.rmtree(snapshot)
                         deleted.append(snapshot)
-            for staging in sorted((self.root / STAGING).glob("*")):
-                if staging.stat().st_mtime < limit:
-                    shutil.rmtree(staging, ignore_errors=True)
-                    deleted.append(staging)
+            for left in sorted([*self.root.glob(f"{STAGING}/*"), *self.root.glob(f"{SPILL}/*")]):
+                if left.stat().st_mtime < limit:
+                    shutil.rmtree(left, ignore_errors=True)
+                    deleted.append(left)
         return deleted
 
     @contextlib.contextmanager

@@ -219,6 +219,14 @@ def test_an_unusable_command_says_why(tmp_path: Path, arguments: list[str], said
     assert not (tmp_path / "lake").exists()
 
 
+def test_a_part_without_what_it_reads_says_so(tmp_path: Path) -> None:
+    done = qilin("build", "--lake", tmp_path / "lake", "--select", "core")
+    assert done.returncode == 1
+    assert "core_views: published.dqa is not in the lake" in done.stderr
+    assert "build it first" in done.stderr
+    assert "File " not in done.stderr
+
+
 def test_a_failed_check_is_exit_one(tmp_path: Path) -> None:
     tables = log.tables()
     tables["search_train"].append(tables["search_train"][0])

@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 
 from qilin_dagster.catalog import Catalog, View, load_catalog
-from qilin_dagster.lake import Lake, LakeError, Manifest, Written, version_of
+from qilin_dagster.lake import SPILL, Lake, LakeError, Manifest, Written, version_of
 from qilin_dagster.settings import Settings
 from qilin_dagster.sources.layout import TABLES
 
@@ -51,7 +51,7 @@ class DuckDBEngine:
         settings = {
             "memory_limit": self.settings.memory_limit or f"{_machine_gigabytes() * 0.6:.1f}GB",
             # Not in the current folder, which is where DuckDB would put it.
-            "temp_directory": str(self.lake.root / ".spill" / f"{os.getpid()}"),
+            "temp_directory": str(self.lake.root / SPILL / f"{os.getpid()}"),
             "TimeZone": "UTC",
         }
         for name, value in settings.items():
