@@ -185,10 +185,11 @@ def sql(statement: str | None, file: Any, format_: str, lake: Path | None) -> No
             'give one statement, as in qilin sql "from core.requests limit 5" or qilin sql -f FILE'
         )
     settings = _settings(lake)
-    connection = open_sandbox(Lake(settings.lake), settings)
+    text = statement if statement is not None else file.read()
+    asks_the_catalog = "duckdb_" in text.lower()
+    connection = open_sandbox(Lake(settings.lake), settings, comments=asks_the_catalog)
     try:
         chosen = next(name for name in FORMATS if name == format_)
-        text = statement if statement is not None else file.read()
         write_rows(run_query(connection, text), chosen, sys.stdout)
     finally:
         connection.close()

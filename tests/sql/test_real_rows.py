@@ -1,6 +1,7 @@
 """The bias views over real rows, against a few lines of Python that share no code with them."""
 
 from collections import Counter, defaultdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def test_transitions_and_sessions(
         rows.sort(key=lambda row: row["begins"])
         pairs += [
             (second["id"], first["id"], len(second["details"]), len(second["clicked"]))
-            for first, second in zip(rows, rows[1:], strict=False)
+            for first, second in pairwise(rows)
             if second["begins"] - first["begins"] <= 1800
         ]
     assert real.execute(
