@@ -114,7 +114,6 @@ requests as (
         r.user_idx,
         r.app_session_idx,
         o.started_at,
-        cast(floor(epoch(o.started_at)) as bigint) as started_s,
         r.query,
         r.pseudo_query,
         r.query_source,
@@ -132,8 +131,10 @@ gaps as (
     select
         request_id,
         user_idx,
+        source_table,
         started_at,
-        started_s - lag(started_s) over (
+        cast(floor(epoch(started_at)) as bigint)
+        - lag(cast(floor(epoch(started_at)) as bigint)) over (
             partition by user_idx
             order by started_at, source_table, request_id
         ) as gap_s
@@ -141,29 +142,18 @@ gaps as (
     where started_at is not null
 ),
 
-session_starts as (
-    select
-        g.request_id,
-        g.user_idx,
-        g.started_at,
-        r.source_table,
-        case when g.gap_s is null or g.gap_s > 1800 then g.request_id end as session_start
-    from gaps as g
-    inner join requests as r on g.request_id = r.request_id
-),
-
 numbered as (
     select
         request_id,
         user_idx,
-        started_at,
         source_table,
-        sum(case when session_start is not null then 1 else 0 end) over (
+        started_at,
+        sum(case when gap_s is null or gap_s > 1800 then 1 else 0 end) over (
             partition by user_idx
             order by started_at, source_table, request_id
             rows between unbounded preceding and current row
         ) as user_session_n
-    from session_starts
+    from gaps
 ),
 
 sessions as (
