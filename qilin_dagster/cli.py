@@ -124,6 +124,32 @@ def twin(
     type=click.Path(path_type=Path),
     help="Folder with the published tables. [default: QILIN_DATA]",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--expect",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML with the expected values to change; see expectations/audit.toml.",
+)
+@_explains_errors
+def audit(data: Path | None, as_json: bool, expect: Path | None) -> None:
+    """Audit a data folder before any build: leaks, labels, clocks. Exit code 1 on an alarm."""
+    from qilin_dagster.audit import format_audit, run_audit
+
+    result = run_audit(_settings(data=data), expect)
+    click.echo(
+        json.dumps(result.to_json(), ensure_ascii=False) if as_json else format_audit(result)
+    )
+    if result.alarms:
+        raise SystemExit(1)
+
+
+@main.command()
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder with the published tables. [default: QILIN_DATA]",
+)
 @click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
 @click.option(
     "--select",

@@ -1,0 +1,106 @@
+"""What an audit is made of: checks with their verdicts, and the values they are held against."""
+
+import copy
+import difflib
+import math
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from qilin_dagster.errors import InputError
+from qilin_dagster.settings import EXPECTATIONS_ROOT
+
+Verdict = Literal["ok", "alarm", "unknown"]
+EXPECTED = EXPECTATIONS_ROOT / "audit.toml"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question about the data; ``unknown`` means there is nothing to compare with."""
+
+    name: str
+    subject: str
+    expected: str
+    measured: str
+    verdict: Verdict
+    what_to_do: str
+
+
+@dataclass
+class Findings:
+    """The expected values, and the checks found so far."""
+
+    expected: dict[str, dict[str, Any]]
+    is_full_size: bool
+    checks: list[Check] = field(default_factory=list)
+
+    def add(
+        self,
+        subject: str,
+        name: str,
+        *,
+        expected: str,
+        measured: str,
+        is_good: bool | None,
+        advice: str,
+    ) -> None:
+        """Add a check; ``is_good`` None is the verdict unknown. Advice is kept for alarms only."""
+        verdict: Verdict = "unknown" if is_good is None else "ok" if is_good else "alarm"
+        what_to_do = advice if verdict == "alarm" else ""
+        self.checks.append(Check(name, subject, expected, measured, verdict, what_to_do))
+
+    def value(self, section: str, key: str) -> Any:
+        return self.expected[section][key]
+
+    def number(self, section: str, key: str) -> float:
+        return float(self.expected[section][key])
+
+    def margin(self, share: float, n: float) -> float:
+        """How far a share of n rows may lie beyond its bound by chance alone."""
+        width = math.sqrt(max(share * (1 - share), 0.25 / max(n, 1)) / max(n, 1))
+        return self.number("judge", "n_standard_errors") * width
+
+
+def read_expected(overrides: Path | None) -> dict[str, dict[str, Any]]:
+    """The expected values of the project with those of a file on top.
+
+    Raises InputError for a file that is no TOML, or names a key or type the audit does not know.
+    """
+    expected: dict[str, dict[str, Any]] = tomllib.loads(EXPECTED.read_text(encoding="utf-8"))
+    if overrides is None:
+        return expected
+    try:
+        given = tomllib.loads(overrides.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"expected values {overrides} cannot be read: {error}") from error
+    merged = copy.deepcopy(expected)
+    for section, values in given.items():
+        if section not in expected or not isinstance(values, dict):
+            raise InputError(
+                f"{overrides}: no section [{section}]; there are {', '.join(expected)}"
+            )
+        for key, value in values.items():
+            if key not in expected[section]:
+                close = difflib.get_close_matches(key, expected[section], n=1)
+                hint = f"; did you mean {close[0]}?" if close else ""
+                raise InputError(f"{overrides}: no key {key} in [{section}]{hint}")
+            known = expected[section][key]
+            if _kind(value) is not _kind(known) or (
+                isinstance(known, list)
+                and (len(value) != len(known) or any(_kind(v) is not float for v in value))
+            ):
+                raise InputError(
+                    f"{overrides}: [{section}] {key} must be like {known!r}, not {value!r}"
+                )
+            merged[section][key] = value
+    return merged
+
+
+def _kind(value: object) -> type:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float if is_number else type(value)
+
+
+def percent(share: float | None) -> str:
+    return "none" if share is None else f"{share:.2%}".replace("%", " %")
