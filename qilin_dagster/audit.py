@@ -122,9 +122,12 @@ def format_audit(audit: Audit) -> str:
     if audit.alarms:
         lines += ["ALARMS, and what to do", "=" * WIDTH]
         for advice, checks in _by_advice(audit.alarms):
+            shared = {check.expected for check in checks}
             for check in checks:
-                lines += _wrapped(f"{check.name}: ", check.measured, "  ")
-            lines += _wrapped("  expected: ", checks[0].expected, "  ")
+                own = f" (expected: {check.expected})" if len(shared) > 1 else ""
+                lines += _wrapped(f"{check.name}: ", check.measured + own, "  ")
+            if len(shared) == 1:
+                lines += _wrapped("  expected: ", checks[0].expected, "  ")
             lines += _wrapped("  do: ", advice, "  ")
             lines.append("")
     for subject, group in groupby(sorted(audit.checks, key=_place(audit)), lambda c: c.subject):

@@ -5,6 +5,7 @@ An AUC is the chance that a clicked impression has the higher value than one tha
 """
 
 import math
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from qilin_dagster.audit_model import Findings, percent
@@ -48,6 +49,7 @@ def check_leaks(connection: "duckdb.DuckDBPyConnection", found: Findings) -> Non
     )
     has_blocks = _id_blocks(connection, found, clicks)
     _counters_against_blocks(connection, found, has_blocks)
+    _counters_grow(connection, found)
     _columns(connection, found, clicks)
     _orders(connection, found)
     _history(connection, found, clicks)
@@ -122,9 +124,9 @@ def _id_blocks(
             chance=_chance(clicks.get(task, 0) // 2),
             how=f"AUC of the click rate of {N_RANGES} id ranges, learnt on "
             + ("half of the rows" if task == "dqa" else "train"),
-            advice="The note number tells which notes were clicked. Never give note_idx, or anything "
-            "ordered by it, to a model: use the permuted note_key of core.notes, and print this rule "
-            "beside every model as an anchor.",
+            advice="The note number tells which notes were clicked. Never give note_idx, or "
+            "anything ordered by it, to a model: use the permuted note_key of core.notes, and "
+            "print this rule beside every model as an anchor.",
         )
     return _block_edges(connection, found, n_ids, sum(clicks.values()))
 
@@ -145,7 +147,7 @@ def _block_edges(
     is_rich = rate > n_clicked.sum() / max(n.sum(), 1) / 2
     edges = [0, *(np.flatnonzero(np.diff(is_rich)) + 1).tolist(), N_RANGES]
     blocks: list[tuple[int, int, bool]] = []
-    for first, last in zip(edges[:-1], edges[1:], strict=True):
+    for first, last in pairwise(edges):
         rich = bool(is_rich[first])
         if blocks and (last - first < NARROWEST_BLOCK or blocks[-1][2] == rich):
             blocks[-1] = (blocks[-1][0], last, blocks[-1][2])
@@ -212,6 +214,44 @@ def _counters_against_blocks(
         is_good=not bad if has_blocks else None,
         advice="These counters are 0 where the id block says never clicked: they carry the same "
         "leak as the ids. Keep them out of features.",
+    )
+
+
+def _counters_grow(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None:
+    """Do counters hold the clicks of this log? Asked of notes, each shown once: how often a note is
+    shown then explains nothing."""
+    bound = found.number("bounds", "auc_counter_of_note")
+    connection.execute(
+        f"""
+        create or replace temp table once_shown as
+        select 'notes' as task, 1 as n, sum(v.n_clicked) as n_clicked,
+            {", ".join(f"any_value(o.{c}) as {c}" for c in NOTE_COUNTERS)}
+        from by_note as v inner join published.notes as o on v.note_idx = o.note_idx
+        group by v.note_idx having sum(v.n) = 1
+        """
+    )
+    n_clicked, n_other = connection.execute(
+        "select count(*) filter (where n_clicked > 0), count(*) filter (where n_clicked = 0)"
+        " from once_shown"
+    ).fetchall()[0]
+    n = min(n_clicked, n_other)
+    enough = n >= found.number("judge", "min_clicks")
+    # Feed counters are left to the check against the id blocks, whose zeros they follow.
+    whole = [c for c in NOTE_COUNTERS if c.startswith(("imp_", "click_"))]
+    values = {c: _raw_aucs(connection, "once_shown", c, ("notes",))["notes"] for c in whole}
+    limit = bound + found.number("judge", "n_standard_errors") * _chance(n)
+    bad = [c for c, value in values.items() if value is not None and abs(value - 0.5) > limit]
+    found.add(
+        IDS,
+        "counters_grow_with_clicks",
+        expected="impression and click counters of notes shown once as high with as without a "
+        f"click: AUC within 0.5 +- {bound:.2f}",
+        measured=", ".join(f"{c} {v:.3f}" for c, v in values.items() if v is not None)
+        if enough
+        else "too few clicks to tell",
+        is_good=not bad if enough else None,
+        advice=f"{', '.join(bad)}: taken after this log, so they hold the very clicks to be "
+        "predicted. Keep them out of features, or take counters from before the log day.",
     )
 
 
@@ -296,7 +336,10 @@ def _chance(n_each: int) -> float:
 
 
 def _raw_aucs(
-    connection: "duckdb.DuckDBPyConnection", relation: str, column: str
+    connection: "duckdb.DuckDBPyConnection",
+    relation: str,
+    column: str,
+    tasks: tuple[str, ...] = TASKS,
 ) -> dict[str, float | None]:
     import numpy as np
 
@@ -308,12 +351,10 @@ def _raw_aucs(
         group by task, value order by task, value nulls first
         """
     ).fetchnumpy()
-    tasks = np.asarray(rows["task"])
+    of = np.asarray(rows["task"])
     return {
-        task: auc(
-            np.asarray(rows["n"])[tasks == task], np.asarray(rows["n_clicked"])[tasks == task]
-        )
-        for task in TASKS
+        task: auc(np.asarray(rows["n"])[of == task], np.asarray(rows["n_clicked"])[of == task])
+        for task in tasks
     }
 
 
@@ -369,7 +410,8 @@ def _orders(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None:
                 lead(impression_n) over shown as next_n,
                 lead("position") over shown as next_position
             from exposures
-            window shown as (partition by request_id order by shown_rank)
+            -- One page load at a time: a page loaded twice counts its places from 1 again.
+            window shown as (partition by request_id, exposed_at order by shown_rank)
         )
         select source_table, next_n < impression_n as is_swapped, count(*) as n,
             avg(case when next_n < impression_n then is_clicked else next_clicked end::int)
@@ -458,7 +500,8 @@ def _candidate_lists(
                 from published.{table}
             ),
             shown as (
-                select source_table, row_number, request_id, note_idx, bool_or(is_clicked) as is_clicked
+                select source_table, row_number, request_id, note_idx,
+                    bool_or(is_clicked) as is_clicked
                 from exposures where source_table = '{table}' group by all
             )
             select s.*, l.place
@@ -505,16 +548,16 @@ def _history(
         found.add(
             ORDER,
             f"history_in_request.{task}",
-            expected=f"at most {percent(bound)} of clicks on notes of the request's own history; "
-            f"AUC of membership within 0.5 +- {column_bound:.2f}",
+            expected=f"clicks are in the request's own history at most {percent(bound)} more often "
+            f"than the rest; AUC of membership within 0.5 +- {column_bound:.2f}",
             measured=f"{percent(share)} of clicks, {percent(other)} of the rest"
             + (f"; AUC {value:.3f}" if value is not None else ""),
             is_good=None
-            if share is None or value is None or not enough
-            else share <= bound + found.margin(share, n_clicked)
+            if share is None or other is None or value is None or not enough
+            else share - other <= bound + found.margin(share, n_clicked)
             and abs(value - 0.5) <= column_bound,
-            advice="The history of a request holds notes clicked in that very request. Drop history "
-            "entries that are candidates of the request before any feature is made of it.",
+            advice="The history of a request holds notes clicked in that very request. Drop "
+            "history entries that are candidates of the request before any feature is made of it.",
         )
     newest, n_pairs = connection.execute(
         """
@@ -548,7 +591,8 @@ def _history(
     found.add(
         ORDER,
         "history_newest_first",
-        expected=f"newest first: in {percent(least)} of neighbours or more the first is the later click",
+        expected=f"newest first: of two neighbours the first is the later click in "
+        f"{percent(least)} or more",
         measured=f"{percent(newest)} of {n_pairs:,} neighbours with known times"
         if n_pairs
         else "no history entry is an earlier click of this log",

@@ -62,7 +62,8 @@ def _sizes(connection: "duckdb.DuckDBPyConnection", found: Findings, data: "Data
             f"rows.{table}",
             int(found.number("rows", table)),
             data.tables[table].n_rows,
-            "Shards are missing or there are too many, or this is another release. Compare the file "
+            "Shards are missing or there are too many, or this is another release. Compare the "
+            "file "
             "names, train-0000k-of-0000n, with the data card.",
         )
     n = _count(connection, "select count(*) from exposures")
@@ -109,12 +110,13 @@ def _ids(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None:
             expected=f"no {column} twice (or missing) in {', '.join(tables)}",
             measured=f"{n_twice:,} rows too many",
             is_good=n_twice == 0,
-            advice=f"Rows of one {column} would be joined with each other and counted more than once. "
+            advice=f"Rows of one {column} would be joined with each other and counted more than "
+            "once. "
             "Find the doubled rows and keep one of each.",
         )
-    for column, table, rows in (
-        ("note_idx", "notes", "exposures"),
-        ("user_idx", "user_feat", "core.requests"),
+    for column, table, rows, what in (
+        ("note_idx", "notes", "exposures", "impressions"),
+        ("user_idx", "user_feat", "core.requests", "requests"),
     ):
         n_unknown = _count(
             connection,
@@ -125,9 +127,10 @@ def _ids(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None:
             SIZE,
             f"known.{column}",
             expected=f"every {column} of the log is in {table}",
-            measured=f"{n_unknown:,} {'impressions' if rows == 'exposures' else 'requests'} without",
+            measured=f"{n_unknown:,} {what} without",
             is_good=n_unknown == 0,
-            advice=f"Rows whose {column} is not in {table} are lost in an inner join. Join left, or "
+            advice=f"Rows whose {column} is not in {table} are lost in an inner join. Join left, "
+            "or "
             "find the missing shard.",
         )
     n_users = _count(
@@ -180,7 +183,8 @@ def _labels(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None:
             expected="0: the release keeps only requests with a click",
             measured=f"{n_without:,} of {n:,}",
             is_good=n_without == 0,
-            advice="Click rates given at least one click do not compare with these rows. Leave them "
+            advice="Click rates given at least one click do not compare with these rows. Leave "
+            "them "
             "out, or name the selection beside every rate; metrics have no label for them.",
         )
     _repeats(connection, found)
@@ -206,8 +210,9 @@ def _repeats(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None:
             is_good=share <= most + found.margin(share, n)
             if n >= found.number("judge", "min_rows")
             else None,
-            advice="The same note comes more than once in a request. Keep one row of each (request, "
-            "note) with the highest label, or clicks count twice and a note is both right and wrong.",
+            advice="The same note comes more than once in a request. Keep one row of each "
+            "(request, note) with the highest label, or clicks count twice and a note is both "
+            "right and wrong.",
         )
 
 
@@ -275,14 +280,17 @@ def _qrels(connection: "duckdb.DuckDBPyConnection", found: Findings, table: str)
         + (
             ", the same sets of notes in another row order: an OLDER FILE"
             if is_reordered
-            else f", {n_file:,} in the file; {n_same_sets:,} of {n_sets or 0:,} rows have their set "
+            else f", {n_file:,} in the file; {n_same_sets:,} of {n_sets or 0:,} rows have their "
+            "set "
             "of notes"
         ),
         is_good=is_equal,
-        advice=f"{QRELS_FILES[table]} numbers the rows of an earlier release (before 17 April 2025): "
+        advice=f"{QRELS_FILES[table]} numbers the rows of an earlier release (before 17 April "
+        "2025): "
         "every metric would be near 0. Take the present file, or label from the clicks."
         if is_reordered
-        else f"{QRELS_FILES[table]} does not label this table: qid must be the row of the table from "
+        else f"{QRELS_FILES[table]} does not label this table: qid must be the row of the table "
+        "from "
         "0, in its published order. Was the table filtered or sorted? Label from the clicks.",
     )
 
@@ -344,7 +352,8 @@ def _times(
             is_good=n_other_day / n <= stale + found.margin(n_other_day / n, n)
             if n >= enough
             else None,
-            advice="Requests lie outside the log day: another release, or a wrong clock. Look at the "
+            advice="Requests lie outside the log day: another release, or a wrong clock. Look at "
+            "the "
             "hours before splitting by time.",
         )
         if table.endswith("_test"):
@@ -374,7 +383,8 @@ def _times(
         expected="most of a day in which both channels have requests",
         measured=f"{overlap or 0:.1f} h",
         is_good=(overlap or 0) >= 12 if found.is_full_size else None,
-        advice="Search and feed hardly overlap in time: a clock is wrong, or tables are of different "
+        advice="Search and feed hardly overlap in time: a clock is wrong, or tables are of "
+        "different "
         "days. Draw no transition between channels.",
     )
     longest = found.number("bounds", "requests_over_30_minutes")
@@ -393,7 +403,8 @@ def _times(
             expected=f"at most {percent(longest)}; the true share is not published",
             measured=f"{percent(n_long / n)} of requests span more than 30 minutes",
             is_good=n_long / n <= longest + found.margin(n_long / n, n) if n >= enough else None,
-            advice="Times inside a request are hours apart. Take the earliest as its time, and split "
+            advice="Times inside a request are hours apart. Take the earliest as its time, and "
+            "split "
             "whole requests, never impressions, by time.",
         )
 
@@ -404,7 +415,9 @@ def _positions(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None
         """
         with steps as (
             select source_table, "position",
-                "position" - lag("position") over (partition by request_id order by shown_rank) as step
+                "position" - lag("position") over (
+                    partition by request_id order by shown_rank
+                ) as step
             from exposures
         )
         select source_table, count(*), count(*) filter (where "position" is null),
@@ -420,7 +433,8 @@ def _positions(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None
             measured=f"{first} to {last}, {n_null:,} missing, {n_negative:,} negative, {n_zero:,} "
             f"zeros, gaps in {percent(n_gaps / n_steps if n_steps else 0)} of {n:,}",
             is_good=not n_null and not n_negative and (last or 0) <= deepest,
-            advice="Positions are missing or impossible. Set these impressions aside; position bias "
+            advice="Positions are missing or impossible. Set these impressions aside; position "
+            "bias "
             "and display order cannot be computed with them.",
         )
     most = found.number("positions", "unordered_lists")
@@ -537,7 +551,8 @@ def _page_time(
         expected=f"absent page_time is written {absent}",
         measured="; ".join(words) or "no impressions",
         is_good=n_other <= 0.01 * n_all if n_all else None,
-        advice=f"page_time is absent in another way than {absent}. Turn NaN, 0, -1 and null into one "
+        advice=f"page_time is absent in another way than {absent}. Turn NaN, 0, -1 and null into "
+        "one "
         "null before averaging; a missing time is no short visit.",
     )
 
@@ -596,7 +611,8 @@ def _query_sources(connection: "duckdb.DuckDBPyConnection", found: Findings) -> 
         + f"; each within {percent(tolerance)}",
         measured=", ".join(f"{i} {percent(s)}" for i, s in enumerate(shares, 1)),
         is_good=not far and sum(shares) > 0.999 if n >= found.number("judge", "min_rows") else None,
-        advice="The codes do not mean what the paper's order suggests (or there are new ones): look "
+        advice="The codes do not mean what the paper's order suggests (or there are new ones): "
+        "look "
         f"at {', '.join(f'code {c}, {QUERY_SOURCES[c - 1]}' for c in far) or 'codes above 8'}.",
     )
 
