@@ -39,6 +39,8 @@ def requests(real_data: Path) -> list[dict[str, Any]]:
                     "details": details,
                     "clicked": [entry for entry in details if entry["click"] == 1],
                     "has_answer": row.get("dqa_output", "-1") != "-1",
+                    "query": row["query"],
+                    "source": row.get("query_from_type"),
                 }
             )
     return found
@@ -157,3 +159,149 @@ def test_notes_of_the_sample(real: duckdb.DuckDBPyConnection) -> None:
         (0, 2, 227.0, 1, 10, "c00000000000000000000488", 13022.0),
         (1, 1, 0.0, 1, 1, None, 22.0),
     ]
+
+
+def test_click_rate_by_query_length(
+    real: duckdb.DuckDBPyConnection, requests: list[dict[str, Any]]
+) -> None:
+    bins = defaultdict(list)
+    for row in requests:
+        if row["channel"] == "search":
+            bins[min(max(len(row["query"]), 3), 11) if row["query"] else 0].append(row)
+    n_searches = sum(map(len, bins.values()))
+    for query_length_bin, n, share, shown, clicked, mean, _ in real.execute(
+        "from bias.click_rate_by_query_length"
+    ).fetchall():
+        rows = bins.pop(query_length_bin)
+        clicks = [len(row["clicked"]) for row in rows]
+        assert (n, clicked) == (len(rows), sum(clicks))
+        assert shown == sum(len(row["details"]) for row in rows)
+        assert (share, mean) == pytest.approx((n / n_searches, sum(clicks) / n))
+    assert not bins
+
+
+def test_click_rate_by_reformulation(
+    real: duckdb.DuckDBPyConnection, requests: list[dict[str, Any]]
+) -> None:
+    users = defaultdict(list)
+    for row in requests:
+        if row["channel"] == "search":
+            users[row["user"]].append(row)
+    classes: Counter[str] = Counter()
+    for rows in users.values():
+        rows.sort(key=lambda row: row["begins"])
+        for first, second in pairwise(rows):
+            if second["begins"] - first["begins"] > 1800:
+                continue
+            old, new = set(first["query"] or ""), set(second["query"] or "")
+            if not old or not new:
+                classes["blank"] += 1
+            elif old == new:
+                classes["repeat"] += 1
+            elif old < new:
+                classes["add"] += 1
+            elif new < old:
+                classes["delete"] += 1
+            else:
+                classes["change" if old & new else "other"] += 1
+    assert classes
+    assert real.execute(
+        "select reformulation, n_transitions from bias.click_rate_by_reformulation"
+    ).fetchall() == sorted(classes.items())
+
+
+def test_click_rate_by_query_source(
+    real: duckdb.DuckDBPyConnection, requests: list[dict[str, Any]]
+) -> None:
+    names = (
+        "active search", "auto-completion", "search history", "suggestion on the result page",
+        "suggestion inside a result", "filter", "hot list", "other",
+    )  # fmt: skip
+    counts: Counter[str] = Counter()
+    official: Counter[str] = Counter()
+    for row in requests:
+        if row["channel"] == "search":
+            source = row["source"]
+            is_logged = source is not None and source >= 1  # False for NaN.
+            counts[names[int(source) - 1] if is_logged else "not logged"] += 1
+            official[names[int(source) - 1 if is_logged else -1]] += 1
+    for view, expected in (("", counts), ("_official", official)):
+        assert real.execute(
+            f"select query_source_name, n_requests from bias.click_rate_by_query_source{view}"
+        ).fetchall() == sorted(expected.items())
+
+
+def test_note_forms(
+    real: duckdb.DuckDBPyConnection, requests: list[dict[str, Any]], real_data: Path
+) -> None:
+    types = {
+        row["note_idx"]: row["note_type"]
+        for row in pq.read_table(
+            real_data / "qilin_sample" / "notes", columns=["note_idx", "note_type"]
+        ).to_pylist()
+    }
+    shown: Counter[tuple[str, str, int]] = Counter()
+    clicked: Counter[tuple[str, str, int]] = Counter()
+    places: Counter[tuple[str, int]] = Counter()
+    videos: Counter[tuple[str, int]] = Counter()
+    for row in requests:
+        for entry in row["details"]:
+            if entry["note_idx"] in types:
+                is_video = types[entry["note_idx"]] != 1
+                place = (row["channel"], min(int(entry["position"]), 11))
+                cell = (place[0], "video" if is_video else "image-text", place[1])
+                shown[cell] += 1
+                clicked[cell] += entry["click"] == 1
+                places[place] += 1
+                videos[place] += is_video
+    assert real.execute(
+        "select channel, note_form, position_bin, n_impressions, n_clicks "
+        "from bias.click_rate_by_note_form"
+    ).fetchall() == [(*cell, shown[cell], clicked[cell]) for cell in sorted(shown)]
+    assert real.execute("from bias.video_share_by_position").fetchall() == [
+        (*place, places[place], videos[place], videos[place] / places[place])
+        for place in sorted(places)
+    ]
+
+
+def test_users_by_attribute(real: duckdb.DuckDBPyConnection, real_data: Path) -> None:
+    rows = pq.read_table(real_data / "qilin_sample" / "user_feat").to_pylist()
+    counts: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        counts["country", (row["location"] or "missing").split("  ")[0]] += 1
+        for attribute in ("gender", "age", "platform"):
+            counts[attribute, row[attribute] or "missing"] += 1
+    assert real.execute(
+        "select attribute, value, n_users, user_share from bias.users_by_attribute"
+    ).fetchall() == [(*key, counts[key], counts[key] / len(rows)) for key in sorted(counts)]
+
+
+def test_dataset_sizes(
+    real: duckdb.DuckDBPyConnection, requests: list[dict[str, Any]], real_data: Path
+) -> None:
+    notes = pq.read_table(real_data / "qilin_sample" / "notes", columns=["image_path"]).to_pylist()
+    searches = [row for row in requests if row["channel"] == "search"]
+    assert dict(real.execute("from bias.dataset_sizes").fetchall()) == {
+        "image paths": sum(len(row["image_path"] or []) for row in notes),
+        "impressions": sum(len(row["details"]) for row in requests),
+        "notes": len(notes),
+        "searches": len(searches),
+        "searches with an answer": sum(row["has_answer"] for row in searches),
+        "users": pq.read_table(real_data / "qilin_sample" / "user_feat").num_rows,
+    }
+
+
+def test_click_rate_by_session_position_official(
+    real: duckdb.DuckDBPyConnection, requests: list[dict[str, Any]]
+) -> None:
+    sessions = defaultdict(list)
+    for row in requests:
+        sessions[row["channel"], row["app_session"]].append(row)
+    counts: Counter[tuple[str, int]] = Counter()
+    for (channel, _), rows in sessions.items():
+        for number, row in enumerate(sorted(rows, key=lambda row: row["begins"]), start=1):
+            counts[channel, min(number, 11)] += len(row["details"])
+    assert real.execute(
+        "select channel, channel_session_position_bin, n_impressions "
+        "from bias.click_rate_by_session_position_official"
+    ).fetchall() == [(*place, counts[place]) for place in sorted(counts)]
