@@ -24,7 +24,8 @@ def write_twin(
 ) -> None:
     """Write a twin to the folder ``out``; an earlier twin there is replaced, nothing else is.
 
-    ``scale`` 1 has the row counts of the published log. The same seed gives the same bytes.
+    ``scale`` 1 has the row counts of the published log; above it the twin is made of islands, so
+    that memory stays that of one. The same seed gives the same bytes.
     ``images`` adds small JPEG files, ``dirty`` plants rows that a reader must quarantine, and
     without ``leaks`` ids, counters and the order of feed lists know nothing about the clicks.
     """

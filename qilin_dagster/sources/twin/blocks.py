@@ -37,6 +37,11 @@ class Numbering:
     is_leaking: bool  # ids, counters and feed order follow the clicks
 
 
+def block_edges(count: int) -> Ints:
+    """First published id of each block of ``count`` notes, and the end."""
+    return np.round(np.array([0.0, *BLOCK_EDGES]) * count).astype(np.int64)
+
+
 def number_notes(
     notes: Notes,
     requests: Requests,
@@ -49,8 +54,7 @@ def number_notes(
     """Give every note a block and a random place in it; without leaks, any place."""
     rng = stream(seed, "numbering")
     count = len(notes)
-    edges = np.round(np.array([0.0, *BLOCK_EDGES]) * count).astype(np.int64)
-    room = np.diff(edges)
+    room = np.diff(block_edges(count))
     clicked = np.flatnonzero(outcome.is_clicked)
     by_answer = requests.table[slots.request[clicked]] == TABLES.index("dqa")
     n_own = np.bincount(outcome.note[clicked[~by_answer]], minlength=count)

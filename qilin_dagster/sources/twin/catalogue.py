@@ -241,4 +241,4 @@ def image_folder(notes: Notes, latent: Ints) -> Ints:
     step = 7_368_787 % size or 1
     while np.gcd(step, size) != 1:
         step += 1
-    return (latent * step + notes.first_draw % size) % size
+    return (latent * step + notes.first_draw % size) % size + notes.first_folder

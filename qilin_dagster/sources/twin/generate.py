@@ -5,40 +5,41 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet as pq
 
-from qilin_dagster.sources.twin import catalogue, clicks, images, lists, tables, truth
+from qilin_dagster.sources.twin import (
+    archipelago,
+    catalogue,
+    clicks,
+    files,
+    images,
+    lists,
+    tables,
+    truth,
+)
 from qilin_dagster.sources.twin.answers import choose_answers
 from qilin_dagster.sources.twin.blocks import number_notes
 from qilin_dagster.sources.twin.clicks import Behaviour, ClickModel
 from qilin_dagster.sources.twin.dirty import spoil
-from qilin_dagster.sources.twin.draws import Ints, stream
+from qilin_dagster.sources.twin.draws import stream
 from qilin_dagster.sources.twin.history import make_histories
 from qilin_dagster.sources.twin.lists import Shown
 from qilin_dagster.sources.twin.queries import make_queries
 from qilin_dagster.sources.twin.slots import make_slots, margins
-from qilin_dagster.sources.twin.tables import Exposures, World
-from qilin_dagster.sources.twin.targets import sizes
+from qilin_dagster.sources.twin.tables import World
+from qilin_dagster.sources.twin.targets import Sizes, sizes
 from qilin_dagster.sources.twin.timeline import TABLES, make_requests
 from qilin_dagster.sources.twin.world import make_notes, make_users
 
 GENERATOR_VERSION: Final = 1
-NOTE_SHARDS: Final = 5
 SMALLEST_SCALE: Final = 0.001
 LARGEST_SCALE: Final = 10.0
-LABELLED: Final = {
-    "search_test": "search.test.qrels.csv",
-    "recommendation_test": "recommendation.test.qrels.csv",
-    "dqa": "dqa.qrels.csv",
-}
 Progress = Callable[[str], None]
 
 
@@ -67,12 +68,13 @@ class Options:
             )
 
 
-def draw_world(options: Options, progress: Progress) -> tuple[World, Behaviour]:
-    """All random choices of the twin, without a file written."""
+def draw_world(
+    options: Options, size: Sizes, progress: Progress, first_folder: int = 0
+) -> tuple[World, Behaviour]:
+    """All random choices of one world, without a file written."""
     seed, model = options.seed, options.click_model
-    size = sizes(options.scale)
     progress(f"drawing {size.notes:,} notes and {size.users:,} users")
-    notes, users = make_notes(size, seed), make_users(size, seed)
+    notes, users = make_notes(size, seed, first_folder), make_users(size, seed)
     progress(f"drawing {size.searches + size.feeds:,} requests")
     requests = make_requests(size, users, seed)
     queries = make_queries(requests, users, seed)
@@ -109,8 +111,16 @@ def draw_world(options: Options, progress: Progress) -> tuple[World, Behaviour]:
     return world, behaviour
 
 
-def write(out: Path, options: Options, progress: Progress) -> None:
-    """Check the request, write the twin beside ``out`` and rename it into place."""
+def write(
+    out: Path,
+    options: Options,
+    progress: Progress,
+    largest_island: float = archipelago.LARGEST_ISLAND,
+) -> None:
+    """Check the request, write the twin beside ``out`` and rename it into place.
+
+    Above the scale ``largest_island`` the twin is an archipelago.
+    """
     options.check()
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; name a folder for the twin")
@@ -120,14 +130,50 @@ def write(out: Path, options: Options, progress: Progress) -> None:
     aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         aside.chmod(0o755)
-        world, behaviour = draw_world(options, progress)
-        write_world(aside, world, behaviour, options, progress)
         about = {"generator_version": GENERATOR_VERSION, **asdict(options)}
+        if options.scale <= largest_island:
+            world, behaviour = draw_world(options, sizes(options.scale), progress)
+            write_world(aside, aside, world, behaviour, options, progress)
+        else:
+            about["islands"] = write_islands(aside, options, progress, largest_island)
         (aside / "twin.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         progress("moving the twin into place")
         _replace(aside, out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_islands(folder: Path, options: Options, progress: Progress, largest_island: float) -> int:
+    """Draw and write the islands one after the other, then merge them; returns how many."""
+    islands = archipelago.plan(options.scale, options.seed, largest_island)
+    folders = [folder / "islands" / f"{number:03d}" for number in range(len(islands))]
+    for number, (island, own) in enumerate(zip(islands, folders, strict=True), start=1):
+        progress(f"island {number} of {len(islands)}")
+        # Bad rows come at the end of the merged tables; images have their places already.
+        settings = replace(options, seed=island.seed, dirty=False)
+        own.mkdir(parents=True)
+        write_world(
+            own,
+            folder,
+            *draw_world(settings, island.size, progress, island.first_folder),
+            settings,
+            progress,
+        )
+    merger = archipelago.Merger(folders, islands)
+    planted = []
+    for table in (*TABLES, "user_feat", "notes"):
+        progress(f"merging {table}")
+        bad = merger.table(folder, table, options.seed if options.dirty else None)
+        if bad is not None:
+            planted.append(bad)
+        if table in files.LABELLED:
+            merger.labels(folder, table)
+    progress("merging the truth")
+    merger.truth(folder)
+    if planted:
+        files.write_parquet(folder / "truth" / "bad_rows.parquet", pa.concat_tables(planted))
+    shutil.rmtree(folder / "islands")
+    return len(islands)
 
 
 def _replace(aside: Path, out: Path) -> None:
@@ -142,6 +188,7 @@ def _replace(aside: Path, out: Path) -> None:
 
 def write_world(
     folder: Path,
+    images_in: Path,
     world: World,
     behaviour: Behaviour,
     options: Options,
@@ -156,49 +203,28 @@ def write_world(
         if options.dirty and shard == shards - 1:
             table, bad = spoil(name, table, rows_before, world.seed)
             planted.append(bad)
-        path = folder / name / f"train-{shard:05d}-of-{shards:05d}.parquet"
-        _write_parquet(path, table)
+        files.write_parquet(files.shard_path(folder, name, shard, shards), table)
 
     for table in TABLES:
         progress(f"writing {table}")
         rows = tables.row_order(world, table)
         row_number[rows] = np.arange(len(rows))
         save(table, 0, 1, tables.request_table(world, exposures, table, rows), 0)
-        if table in LABELLED:
-            _save_labels(folder / LABELLED[table], world, exposures, rows)
+        if table in files.LABELLED:
+            labels = tables.labels(world, exposures, rows)
+            files.write_labels(folder / files.LABELLED[table], labels)
     save("user_feat", 0, 1, catalogue.user_table(world), 0)
-    edges = np.linspace(0, len(world.notes), NOTE_SHARDS + 1).astype(int).tolist()
+    edges = files.shard_edges(len(world.notes), files.NOTE_SHARDS)
     for shard, (first, last) in enumerate(pairwise(edges)):
         progress(f"writing notes {first:,} to {last:,}")
-        save("notes", shard, NOTE_SHARDS, catalogue.note_table(world, first, last), first)
+        save("notes", shard, files.NOTE_SHARDS, catalogue.note_table(world, first, last), first)
     progress("writing the truth")
     for name, table_ in truth.tables(world, exposures, behaviour, row_number):
-        _write_parquet(folder / "truth" / f"{name}.parquet", table_)
+        files.write_parquet(folder / "truth" / f"{name}.parquet", table_)
     if planted:
-        _write_parquet(folder / "truth" / "bad_rows.parquet", pa.concat_tables(planted))
+        files.write_parquet(folder / "truth" / "bad_rows.parquet", pa.concat_tables(planted))
     if options.images:
         progress("writing images")
-        _write_parquet(folder / "truth" / "images.parquet", images.write_images(folder, world))
-
-
-def _write_parquet(path: Path, table: pa.Table) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Everything that shapes the bytes is fixed here.
-    pq.write_table(
-        table,
-        path,
-        row_group_size=100_000,
-        compression="snappy",
-        use_dictionary=True,
-        write_statistics=True,
-        version="2.6",
-        data_page_version="1.0",
-        store_schema=False,
-    )
-
-
-def _save_labels(path: Path, world: World, exposures: Exposures, rows: Ints) -> None:
-    labels = tables.labels(world, exposures, rows)
-    with path.open("wb") as file:
-        file.write(b"qid,pid\n")
-        pyarrow.csv.write_csv(labels, file, pyarrow.csv.WriteOptions(include_header=False))
+        files.write_parquet(
+            folder / "truth" / "images.parquet", images.write_images(images_in, world)
+        )

@@ -126,6 +126,13 @@ def make_exposures(world: World) -> Exposures:
     return Exposures(place, request, clicked, engagement, dwell, np.maximum(after, 0.0), chunk)
 
 
+def row_edges(table: str, count: int) -> list[int]:
+    """First row of each part of a table, and the end: a test table has a head, others are one."""
+    if table in ("search_test", "recommendation_test"):
+        return [0, round(0.1615 * count), count]
+    return [0, count]
+
+
 def row_order(world: World, table: str) -> Ints:
     """Requests of a table in published row order; the label lists count rows from 0.
 
@@ -134,13 +141,14 @@ def row_order(world: World, table: str) -> Ints:
     rng = stream(world.seed, f"rows {table}")
     rows = np.flatnonzero(world.requests.table == TABLES.index(table))
     rows = rng.permutation(rows)
-    if table not in ("search_test", "recommendation_test"):
+    edges = row_edges(table, len(rows))
+    if len(edges) == 2:
         return rows
     clicks = np.bincount(
         world.slots.request, world.outcome.is_clicked, minlength=len(world.requests)
     )[rows]
     u = rng.exponential(size=len(rows))
-    first = np.argsort(u / clicks**0.23, kind="stable")[: round(0.1615 * len(rows))]
+    first = np.argsort(u / clicks**0.23, kind="stable")[: edges[1]]
     rest = np.setdiff1d(np.arange(len(rows)), first)
     order = rest[np.argsort(rng.exponential(size=len(rest)) / clicks[rest] ** 0.03, kind="stable")]
     arranged: Ints = rows[np.concatenate([first, order])]

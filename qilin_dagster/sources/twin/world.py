@@ -45,6 +45,7 @@ class Notes:
     has_image: Ints
     starts: Ints  # of each cell, and the end
     first_draw: int  # where this world's stateless text draws begin
+    first_folder: int  # where its image folders begin
 
     def __len__(self) -> int:
         return len(self.subject)
@@ -114,7 +115,7 @@ def subject_weights() -> Floats:
     return weights
 
 
-def make_notes(sizes: Sizes, seed: int) -> Notes:
+def make_notes(sizes: Sizes, seed: int, first_folder: int = 0) -> Notes:
     """Draw all notes and put them in latent order."""
     rng = stream(seed, "notes")
     count = sizes.notes
@@ -137,6 +138,7 @@ def make_notes(sizes: Sizes, seed: int) -> Notes:
         has_image=has_image,
         starts=np.searchsorted(cell[order], np.arange(n_cells + 1)),
         first_draw=int(rng.integers(1 << 40)),
+        first_folder=first_folder,
     )
 
 
