@@ -1,5 +1,6 @@
 # make run   install, write a small twin, build everything, print where the report is
-# make test  install, run all tests
+# make test  install, run the tests
+# make test-slow  the proofs that take minutes
 # make dev   the Dagster UI over what make run built
 # make check formatting, lint, types, SQL style
 
@@ -11,7 +12,7 @@ export QILIN_DATA ?= $(HOME_FOLDER)/twin
 export QILIN_LAKE ?= $(HOME_FOLDER)/lake
 export DAGSTER_HOME ?= $(QILIN_LAKE)/.dagster
 
-.PHONY: run test dev check clean
+.PHONY: run test test-slow dev check clean
 
 run: .venv/installed
 	test -e $(HOME_FOLDER)/twin/twin.json || $(BIN)/qilin twin $(HOME_FOLDER)/twin
@@ -20,7 +21,10 @@ run: .venv/installed
 	@$(BIN)/qilin report
 
 test: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-slow: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m slow
 
 dev: .venv/installed
 	mkdir -p $(DAGSTER_HOME)
