@@ -95,7 +95,16 @@ PAPER_TABLE_10 = {
 FEW_REQUESTS = 1_000
 HEADLINE_METRIC = "mrr@10"
 RATE_COLUMNS = ("click_rate", "click_rate_low", "click_rate_high")
-PAPER_TABLE_TITLES = {"Table 5": "Table 5: engagement", "Table 6": "Table 6: transitions"}
+PAPER_TABLE_TITLES = {
+    "Section 4.1": "Section 4.1: users",
+    "Section 4.1, countries": "Section 4.1: countries of users",
+    "Table 2": "Table 2: size",
+    "Table 5": "Table 5: engagement",
+    "Table 6": "Table 6: transitions",
+    "Table 7": "Table 7: query length in characters",
+    "Table 8": "Table 8: how a query follows another",
+    "Table 9": "Table 9: query source",
+}
 MODE_TITLES = {
     "full": "full: every test request, ties counted in expectation",
     "official": "official: the first 1,000 test rows, ties broken by the given order",
@@ -507,6 +516,10 @@ def paper_beside_ours(numbers: Numbers, provenance: Provenance) -> Section:
         blocks.append(
             Heading(PAPER_TABLE_TITLES.get(paper_table, paper_table), _slug(f"paper {paper_table}"))
         )
+        if len(measures) < len(cuts):
+            # Many groups and few measures: a group a row reads better than a group a column.
+            blocks.append(_paper_table_by_group(paper_table, rows, measures))
+            continue
         for start in range(0, len(cuts), 2):
             blocks.append(_paper_table(paper_table, rows, measures, cuts[start : start + 2]))
     return Section("paper", title, tuple(blocks))
@@ -560,6 +573,33 @@ def _paper_table(paper_table: str, rows: list[Row], measures: list[str], cuts: l
     return Table(
         f"paper-{_slug(paper_table)}-{'-'.join(_slug(cut) for cut in cuts)}",
         f"{paper_table}: {names}. Small figures are relative differences; pp: percentage points.",
+        tuple(columns),
+        tuple(body),
+    )
+
+
+def _paper_table_by_group(paper_table: str, rows: list[Row], measures: list[str]) -> Table:
+    columns = [Column("Group", is_number=False)]
+    for measure in measures:
+        columns += [
+            Column(title, group=MEASURE_LABELS.get(measure, measure))
+            for title in ("Paper", "Here", "Difference")
+        ]
+    by_key = {(row["measure"], row["cut"]): row for row in rows}
+    body = []
+    for cut in dict.fromkeys(row["cut"] for row in rows):
+        cells = [Cell(_cut_label(cut))]
+        for measure in measures:
+            row = by_key.get((measure, cut), {})
+            cells += [
+                Cell(measured(measure, row.get("paper_value")), tone="muted"),
+                Cell(measured(measure, row.get("our_value"))),
+                Cell(difference_text(measure, row.get("difference"))),
+            ]
+        body.append(tuple(cells))
+    return Table(
+        f"paper-{_slug(paper_table)}",
+        f"{paper_table}: the paper's numbers beside those of these rows; pp: percentage points.",
         tuple(columns),
         tuple(body),
     )

@@ -27,6 +27,10 @@ MEASURE_LABELS = {
     "share_rate": "Share rate, of clicks",
     "comment_rate": "Comment rate, of clicks",
     "transition_share": "Share of transitions",
+    "request_share": "Share of searches",
+    "user_share": "Share of users",
+    "known_user_share": "Share of users with a known place",
+    "n_entities": "Number",
     "n_requests": "Requests",
     "n_transitions": "Transitions",
 }

@@ -2,8 +2,8 @@
 --
 -- One view for the four attributes: they answer one question with the same two numbers, and nothing
 -- is computed across them. Users were sampled for being active: not the population of the app.
--- The paper's shares of gender, age and platform are of all users; its countries can only be shares
--- of the users with a known place, because most have none.
+-- The paper's shares of gender, age and platform are of all users. It does not say of whom its
+-- shares of countries are: here of the users with a known place, which is an assumption.
 
 create or replace view bias.users_by_attribute as
 with attributes as (
