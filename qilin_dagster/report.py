@@ -598,7 +598,7 @@ def _paper_table_by_group(paper_table: str, rows: list[Row], measures: list[str]
             ]
         body.append(tuple(cells))
     return Table(
-        f"paper-{_slug(paper_table)}",
+        f"paper-{_slug(paper_table)}-by-group",
         f"{paper_table}: the paper's numbers beside those of these rows; pp: percentage points.",
         tuple(columns),
         tuple(body),
