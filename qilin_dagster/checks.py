@@ -6,7 +6,6 @@ What an expectation means and how it is run is in expectations.py; this file onl
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import dagster as dg
 
@@ -17,7 +16,7 @@ from qilin_dagster.expectations import (
     Suite,
     load_suite,
 )
-from qilin_dagster.lake import Lake, Written
+from qilin_dagster.lake import Lake, write_rows
 from qilin_dagster.settings import EXPECTATIONS_ROOT
 
 OUTCOMES = "evaluation.checks"
@@ -123,13 +122,9 @@ def record_outcomes(lake: Lake, outcomes: Mapping[str, Iterable[ExpectationResul
     table = pa.Table.from_pylist(rows, schema=schema)
     content = json.dumps(rows, sort_keys=True, ensure_ascii=False)
 
-    def write(folder: Path) -> Written:
-        pq.write_table(table, folder / "part-0.parquet", compression="zstd")
-        return Written(table.num_rows, tuple((f.name, str(f.type)) for f in schema))
-
     lake.publish(
         OUTCOMES,
         inputs={"rows": hashlib.sha256(content.encode()).hexdigest()},
         code_version="1",
-        write=write,
+        write=lambda folder: write_rows(table, folder),
     )

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 STAGING = ".staging"
 SPILL = ".spill"
@@ -80,6 +81,15 @@ class Written:
     columns: tuple[tuple[str, str], ...]
     facts: dict[str, Any] = field(default_factory=dict)
     external_files: tuple[File, ...] = ()
+
+
+def write_rows(rows: "pa.Table", folder: Path, facts: dict[str, Any] | None = None) -> Written:
+    """Write an Arrow table into the folder as one zstd Parquet file."""
+    import pyarrow.parquet as pq
+
+    pq.write_table(rows, folder / "part-0.parquet", compression="zstd")
+    columns = tuple((field.name, str(field.type)) for field in rows.schema)
+    return Written(rows.num_rows, columns, facts or {})
 
 
 def version_of(inputs: Mapping[str, str], code_version: str) -> str:
@@ -183,12 +193,13 @@ class Lake:
                     return present  # another build made the same while we wrote
                 folder.mkdir(parents=True, exist_ok=True)
                 target = folder / snapshot_id
-                if target.exists():
-                    # Left by a build that died before its manifest, or superseded: nobody finds
-                    # it through a manifest, and its bytes may differ from the ones just hashed.
-                    shutil.rmtree(target)
-                os.rename(staging, target)
-                _sync(folder)
+                if not _holds(target, staging, names):
+                    # Nothing there, or of a dead build and with other bytes than just hashed.
+                    shutil.rmtree(target, ignore_errors=True)
+                    os.rename(staging, target)
+                    _sync(folder)
+                # Else the same bytes were published before: readers of that time may have them
+                # open, so they stay as they are.
                 replace_text(folder / "manifest.json", manifest.to_json())
         except OSError as error:
             raise LakeError(f"cannot write {table} into the lake {self.root}: {error}") from error
@@ -256,6 +267,16 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _holds(target: Path, staging: Path, names: list[Path]) -> bool:
+    """True when the folder has exactly the staged files, byte for byte."""
+    present = sorted(p.relative_to(target) for p in target.rglob("*") if p.is_file())
+    return (
+        target.is_dir()
+        and present == names
+        and all(_size_and_hash(target / name) == _size_and_hash(staging / name) for name in names)
+    )
 
 
 def _size_and_hash(path: Path) -> tuple[int, str]:

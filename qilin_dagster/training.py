@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
 from models.ranking_data import RankingData, TooLittleData
 from models.recipes import BM25Recipe, DCNV2Recipe
 from qilin_dagster.features import HISTORY_LENGTH, FeatureColumns, read_feature_columns
-from qilin_dagster.lake import Written
+from qilin_dagster.lake import Written, write_rows
 from qilin_dagster.leaderboard import Candidates, ScoredRun, read_candidates
 
 if TYPE_CHECKING:
@@ -187,23 +186,16 @@ def _write_run(
         .select(RUN_SCHEMA.names)
         .cast(RUN_SCHEMA)
     )
-    pq.write_table(table, folder / "part-0.parquet", compression="zstd")
     pa_csv.write_csv(table, folder / "run.csv")
-    return Written(
-        n_rows=table.num_rows,
-        columns=tuple((field.name, str(field.type)) for field in RUN_SCHEMA),
-        facts=facts,
-    )
+    return write_rows(table, folder, facts)
 
 
 def _not_trained(folder: Path, recipe: BM25Recipe | DCNV2Recipe, reason: TooLittleData) -> Written:
     facts = {"not_trained": str(reason)}
     (folder / "model.json").write_text(_described(recipe, facts), encoding="utf-8")
     empty = RUN_SCHEMA.empty_table()
-    pq.write_table(empty, folder / "part-0.parquet", compression="zstd")
     pa_csv.write_csv(empty, folder / "run.csv")
-    columns = tuple((field.name, str(field.type)) for field in RUN_SCHEMA)
-    return Written(n_rows=0, columns=columns, facts=facts)
+    return write_rows(empty, folder, facts)
 
 
 def _described(recipe: BM25Recipe | DCNV2Recipe, facts: dict[str, Any]) -> str:

@@ -95,6 +95,17 @@ def test_a_snapshot_left_without_manifest_is_replaced(tmp_path: Path) -> None:
     assert read(lake) == "one"
 
 
+def test_bytes_published_before_stay_for_whoever_reads_them(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    first = publish(lake, "one")
+    (path,) = lake.files(first)
+    inode = path.stat().st_ino
+    publish(lake, "two")
+    publish(lake, "one")
+    assert path.stat().st_ino == inode
+    assert read(lake) == "one"
+
+
 def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     publish(lake, "one")

@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from qilin_dagster.assets.training import RECIPES
-from qilin_dagster.lake import Written
+from qilin_dagster.lake import Written, write_rows
 from qilin_dagster.resources import Lakehouse
 
 log = logging.getLogger("qilin")
@@ -57,9 +57,8 @@ def leaderboard(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
 
 def _write(lakehouse: Lakehouse, folder: Path) -> Written:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    from qilin_dagster.leaderboard import SCHEMA, ScoredRun, read_candidates
+    from qilin_dagster.leaderboard import ScoredRun, read_candidates
     from qilin_dagster.leaderboard import leaderboard as score
 
     engine = lakehouse.engine()
@@ -78,9 +77,7 @@ def _write(lakehouse: Lakehouse, folder: Path) -> Written:
             parts.append(score(task, read_candidates(connection, task), runs))
     finally:
         connection.close()
-    table = pa.concat_tables(parts)
-    pq.write_table(table, folder / "part-0.parquet", compression="zstd")
-    return Written(table.num_rows, tuple((field.name, str(field.type)) for field in SCHEMA))
+    return write_rows(pa.concat_tables(parts), folder)
 
 
 def _as_markdown(rows: list[tuple[str, str, str, str, float, float, float]]) -> str:

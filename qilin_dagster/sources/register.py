@@ -13,7 +13,15 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from qilin_dagster.errors import InputError
-from qilin_dagster.lake import File, Lake, Manifest, Written, sha256_of, version_of
+from qilin_dagster.lake import (
+    File,
+    Lake,
+    Manifest,
+    Written,
+    sha256_of,
+    version_of,
+    write_rows,
+)
 from qilin_dagster.sources.clock import TableClock, decide_clocks
 from qilin_dagster.sources.layout import TABLES
 from qilin_dagster.sources.published import (
@@ -90,7 +98,7 @@ def register_clock(lake: Lake, clocks: list[TableClock]) -> Manifest:
             for clock in clocks
         },
         code_version=READER_VERSION,
-        write=lambda folder: _write_rows(rows, folder, {"evidence": evidence}),
+        write=lambda folder: write_rows(rows, folder, {"evidence": evidence}),
     )
 
 
@@ -122,7 +130,7 @@ def register_qrels(lake: Lake, qrels: pa.Table) -> Manifest:
         "published.qrels",
         inputs={"rows": digest.hexdigest()},
         code_version=READER_VERSION,
-        write=lambda folder: _write_rows(qrels, folder, {}),
+        write=lambda folder: write_rows(qrels, folder),
     )
 
 
@@ -144,7 +152,7 @@ def register_data_set(lake: Lake, data: DataFolder, tables: dict[str, Manifest])
         "published.data_set",
         inputs={name: str(value) for name, value in described.items()},
         code_version=READER_VERSION,
-        write=lambda folder: _write_rows(rows, folder, {}),
+        write=lambda folder: write_rows(rows, folder),
     )
 
 
@@ -180,11 +188,6 @@ def is_registered(lake: Lake, data: Path) -> bool:
         for shard in table.shards
     }
     return registered == present
-
-
-def _write_rows(rows: pa.Table, folder: Path, facts: dict[str, object]) -> Written:
-    pq.write_table(rows, folder / "part-0.parquet", compression="zstd")
-    return Written(rows.num_rows, _columns(rows.schema), facts)
 
 
 def _columns(schema: pa.Schema) -> tuple[tuple[str, str], ...]:

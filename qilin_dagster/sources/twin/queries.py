@@ -121,7 +121,6 @@ class _Writer:
         self._before = _Query("", 0, 0, 0, -1)
         families = [aspects()[name] for name in FAMILIES]
         self._aspects = [families[number] for number in SUBJECT_FAMILY.tolist()]
-        self._topics: list[int] = []
 
     def _draw(self, size: int) -> int:
         self._next = (self._next + 1) % len(self._random)

@@ -28,10 +28,6 @@ TRANSITIONS: Final[dict[str, int]] = {  # paper, table 6
 # first requests of sessions are what remains of table 5 after these.
 SECOND_CLICKS: Final = {"S->S": 4.0014, "R->S": 3.9782, "R->R": 2.9745, "S->R": 4.4466}
 SECOND_CTR: Final = {"S->S": 0.2018, "R->S": 0.2298, "R->R": 0.2320, "S->R": 0.2501}
-SEARCH_CLICKS: Final = 3.88  # paper, table 5, per request
-SEARCH_CTR: Final = 0.2101
-FEED_CLICKS: Final = 3.67
-FEED_CTR: Final = 0.2413
 # Clicks and exposures per request by table (files, table 5). dqa rows are set by what is known
 # before an answer is chosen, factual or plain, such that rows with an answer come to 2.50 clicks of
 # 12.06 exposures (table 5) and those without to 2.96 (label list) of 14.2 (invented).
@@ -112,7 +108,6 @@ VIDEO_SHARE: Final = {"S": 0.21, "R": 0.41}  # paper, figures 3c and 3d
 # Video share of feed exposures at places 1 to 10 and beyond: the labels of figure 3d put in rising
 # order, as its text says; the last value makes the whole 41 %.
 FEED_VIDEO: Final = (0.19, 0.21, 0.26, 0.30, 0.44, 0.46, 0.51, 0.51, 0.55, 0.58, 0.445)
-NOTE_VIDEO_SHARE: Final = 0.30  # files
 WITH_IMAGE: Final = 0.54  # files
 BLOCK_EDGES: Final = (0.391, 0.878, 0.9695, 1.0)  # ends of A, B, C, D as shares of the notes
 REQUESTS_PER_APP_SESSION: Final = 1.61  # users' studies
