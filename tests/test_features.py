@@ -159,7 +159,7 @@ def test_histories_are_note_keys_newest_first(
 ) -> None:
     table = read(features["search"]).unique("request_id", maintain_order=True).head(20)
     connection = twin_engine.connect()
-    keys = dict(connection.execute("select note_idx, note_key from core.note_keys").fetchall())
+    keys = dict(connection.execute("select note_idx, note_key from core.notes").fetchall())
     for row in table.iter_rows(named=True):
         ((history,),) = connection.execute(
             "select history_list from core.requests where request_id = ?", [row["request_id"]]

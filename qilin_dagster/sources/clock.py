@@ -7,6 +7,7 @@ says so, therefore it is decided here from the data, with the evidence kept besi
 
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -88,7 +89,7 @@ def _median_ticks(table: PublishedTable) -> float:
         raise InputError(
             f"table {table.name}: no usable {TIME_FIELD[table.name]} in any of its impressions"
         )
-    return float(pc.approximate_median(usable).as_py())
+    return float(np.median(usable.to_numpy()))
 
 
 def _microseconds_per_tick(table: str, median: float) -> int:

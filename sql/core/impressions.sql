@@ -9,176 +9,173 @@
 -- both rows stay, the later one is marked is_repeat.
 -- No dwell is NaN in the search tables, 0 in the feed and -1 in the answer sample: null here.
 -- The clocks differ by table; published.clock holds the tick and how far the clock runs ahead.
+--
+-- Ranks and repeats are worked out inside each list, before it is opened: a window over all
+-- impressions costs four times as much. The rows come in published order, which the copy into the
+-- lake keeps, so nothing is sorted either.
 
 create or replace table core.impressions as
-with search_train_details as (
+with lists as (
     select
+        'search_train' as source_table,
         search_idx * 2 as request_id,
-        generate_subscripts(result_detail_list, 1) as impression_n,
-        unnest(result_detail_list) as detail
+        [
+            struct_pack(
+                impression_n := n,
+                place := coalesce(cast(d."position" as double), cast('nan' as double)),
+                ticks := coalesce(cast(d.search_timestamp as double), cast('nan' as double)),
+                note_idx := cast(d.note_idx as bigint),
+                click := cast(d.click as double),
+                "like" := cast(d."like" as double),
+                collect := cast(d.collect as double),
+                "comment" := cast(d."comment" as double),
+                "share" := cast(d."share" as double),
+                page_time := cast(d.page_time as double)
+            )
+            for d, n in result_detail_list
+        ] as detail_list
     from raw.search_train
-),
-
-search_test_details as (
+    union all
     select
+        'search_test' as source_table,
         search_idx * 2 as request_id,
-        generate_subscripts(result_detail_list, 1) as impression_n,
-        unnest(result_detail_list) as detail
+        [
+            struct_pack(
+                impression_n := n,
+                place := coalesce(cast(d."position" as double), cast('nan' as double)),
+                ticks := coalesce(cast(d.search_timestamp as double), cast('nan' as double)),
+                note_idx := cast(d.note_idx as bigint),
+                click := cast(d.click as double),
+                "like" := cast(d."like" as double),
+                collect := cast(d.collect as double),
+                "comment" := cast(d."comment" as double),
+                "share" := cast(d."share" as double),
+                page_time := cast(d.page_time as double)
+            )
+            for d, n in result_detail_list
+        ] as detail_list
     from raw.search_test
-),
-
-dqa_details as (
+    union all
     select
+        'dqa' as source_table,
         search_idx * 2 as request_id,
-        generate_subscripts(result_detail_list, 1) as impression_n,
-        unnest(result_detail_list) as detail
+        [
+            struct_pack(
+                impression_n := n,
+                place := coalesce(cast(d."position" as double), cast('nan' as double)),
+                ticks := coalesce(cast(d.search_timestamp as double), cast('nan' as double)),
+                note_idx := cast(d.note_idx as bigint),
+                click := cast(d.click as double),
+                "like" := cast(d."like" as double),
+                collect := cast(d.collect as double),
+                "comment" := cast(d."comment" as double),
+                "share" := cast(d."share" as double),
+                page_time := cast(d.page_time as double)
+            )
+            for d, n in result_detail_list
+        ] as detail_list
     from raw.dqa
-),
-
-recommendation_train_details as (
+    union all
     select
+        'recommendation_train' as source_table,
         request_idx * 2 + 1 as request_id,
-        generate_subscripts(result_detail_list, 1) as impression_n,
-        unnest(result_detail_list) as detail
+        [
+            struct_pack(
+                impression_n := n,
+                place := coalesce(cast(d."position" as double), cast('nan' as double)),
+                ticks := coalesce(cast(d.request_timestamp as double), cast('nan' as double)),
+                note_idx := cast(d.note_idx as bigint),
+                click := cast(d.click as double),
+                "like" := cast(d."like" as double),
+                collect := cast(d.collect as double),
+                "comment" := cast(d."comment" as double),
+                "share" := cast(d."share" as double),
+                page_time := cast(d.page_time as double)
+            )
+            for d, n in result_detail_list
+        ] as detail_list
     from raw.recommendation_train
+    union all
+    select
+        'recommendation_test' as source_table,
+        request_idx * 2 + 1 as request_id,
+        [
+            struct_pack(
+                impression_n := n,
+                place := coalesce(cast(d."position" as double), cast('nan' as double)),
+                ticks := coalesce(cast(d.request_timestamp as double), cast('nan' as double)),
+                note_idx := cast(d.note_idx as bigint),
+                click := cast(d.click as double),
+                "like" := cast(d."like" as double),
+                collect := cast(d.collect as double),
+                "comment" := cast(d."comment" as double),
+                "share" := cast(d."share" as double),
+                page_time := cast(d.page_time as double)
+            )
+            for d, n in result_detail_list
+        ] as detail_list
+    from raw.recommendation_test
 ),
 
-recommendation_test_details as (
+ranked as (
     select
-        request_idx * 2 + 1 as request_id,
-        generate_subscripts(result_detail_list, 1) as impression_n,
-        unnest(result_detail_list) as detail
-    from raw.recommendation_test
+        source_table,
+        request_id,
+        detail_list,
+        -- Places in the order of the order are ranks; NaN comes last.
+        list_grade_up(list_grade_up([
+            struct_pack(place := d.place, ticks := d.ticks, impression_n := d.impression_n)
+            for d in detail_list
+        ])) as shown_rank_list,
+        case
+            when list_unique([d.note_idx for d in detail_list]) < len(detail_list)
+                then [
+                    len([
+                        e.note_idx for e in detail_list
+                        if e.note_idx = d.note_idx
+                        and (e.ticks, e.impression_n) < (d.ticks, d.impression_n)
+                    ]) > 0
+                    for d in detail_list
+                ]
+            else [false for d in detail_list]
+        end as is_repeat_list
+    from lists
 ),
 
 details as (
     select
-        'search_train' as source_table,
+        source_table,
         request_id,
-        impression_n,
-        detail.note_idx as note_idx,
-        detail."position" as "position",
-        detail.click as click,
-        detail."like" as "like",
-        detail.collect as collect,
-        detail."comment" as "comment",
-        detail."share" as "share",
-        detail.page_time as page_time,
-        detail.search_timestamp as ticks
-    from search_train_details
-    union all
-    select
-        'search_test' as source_table,
-        request_id,
-        impression_n,
-        detail.note_idx as note_idx,
-        detail."position" as "position",
-        detail.click as click,
-        detail."like" as "like",
-        detail.collect as collect,
-        detail."comment" as "comment",
-        detail."share" as "share",
-        detail.page_time as page_time,
-        detail.search_timestamp as ticks
-    from search_test_details
-    union all
-    select
-        'dqa' as source_table,
-        request_id,
-        impression_n,
-        detail.note_idx as note_idx,
-        detail."position" as "position",
-        detail.click as click,
-        detail."like" as "like",
-        detail.collect as collect,
-        detail."comment" as "comment",
-        detail."share" as "share",
-        detail.page_time as page_time,
-        detail.search_timestamp as ticks
-    from dqa_details
-    union all
-    select
-        'recommendation_train' as source_table,
-        request_id,
-        impression_n,
-        detail.note_idx as note_idx,
-        detail."position" as "position",
-        detail.click as click,
-        detail."like" as "like",
-        detail.collect as collect,
-        detail."comment" as "comment",
-        detail."share" as "share",
-        detail.page_time as page_time,
-        detail.request_timestamp as ticks
-    from recommendation_train_details
-    union all
-    select
-        'recommendation_test' as source_table,
-        request_id,
-        impression_n,
-        detail.note_idx as note_idx,
-        detail."position" as "position",
-        detail.click as click,
-        detail."like" as "like",
-        detail.collect as collect,
-        detail."comment" as "comment",
-        detail."share" as "share",
-        detail.page_time as page_time,
-        detail.request_timestamp as ticks
-    from recommendation_test_details
-),
-
-impressions as (
-    select
-        d.request_id,
-        d.impression_n,
-        d.source_table,
-        case when d.source_table like 'recommendation%' then 'recommendation' else 'search' end
-            as channel,
-        cast(case when isnan(d."position") then null else d."position" end as integer)
-            as "position",
-        cast(d.note_idx as bigint) as note_idx,
-        make_timestamp(
-            cast(case when isnan(d.ticks) then null else d.ticks end as bigint)
-            * c.microseconds_per_tick - c.ahead_s * 1000000
-        ) as exposed_at,
-        case when not isnan(d.click) then d.click > 0 end as is_clicked,
-        case when not isnan(d."like") then d."like" > 0 end as is_liked,
-        case when not isnan(d.collect) then d.collect > 0 end as is_collected,
-        case when not isnan(d."comment") then d."comment" > 0 end as is_commented,
-        case when not isnan(d."share") then d."share" > 0 end as is_shared,
-        case when not isnan(d.page_time) and d.page_time > 0 then d.page_time end as dwell_s
-    from details as d
-    inner join published.clock as c on d.source_table = c.source_table
+        unnest(detail_list) as detail,
+        unnest(shown_rank_list) as shown_rank,
+        unnest(is_repeat_list) as is_repeat
+    from ranked
 )
 
 select
-    request_id,
-    impression_n,
-    source_table,
-    channel,
-    "position",
-    row_number() over (
-        partition by request_id
-        order by "position" nulls last, exposed_at nulls last, impression_n
-    ) as shown_rank,
-    note_idx,
-    exposed_at,
-    is_clicked,
-    is_liked,
-    is_collected,
-    is_commented,
-    is_shared,
-    dwell_s,
-    coalesce(
-        lag(note_idx) over (
-            partition by request_id
-            order by note_idx, exposed_at nulls last, impression_n
-        ) = note_idx,
-        false
-    ) as is_repeat
-from impressions
-order by request_id, impression_n;
+    d.request_id,
+    d.detail.impression_n as impression_n,
+    d.source_table,
+    case when d.source_table like 'recommendation%' then 'recommendation' else 'search' end
+        as channel,
+    cast(case when isnan(d.detail.place) then null else d.detail.place end as integer)
+        as "position",
+    d.shown_rank,
+    d.detail.note_idx as note_idx,
+    make_timestamp(
+        cast(case when isnan(d.detail.ticks) then null else d.detail.ticks end as bigint)
+        * c.microseconds_per_tick - c.ahead_s * 1000000
+    ) as exposed_at,
+    case when not isnan(d.detail.click) then d.detail.click > 0 end as is_clicked,
+    case when not isnan(d.detail."like") then d.detail."like" > 0 end as is_liked,
+    case when not isnan(d.detail.collect) then d.detail.collect > 0 end as is_collected,
+    case when not isnan(d.detail."comment") then d.detail."comment" > 0 end as is_commented,
+    case when not isnan(d.detail."share") then d.detail."share" > 0 end as is_shared,
+    case when not isnan(d.detail.page_time) and d.detail.page_time > 0 then d.detail.page_time end
+        as dwell_s,
+    d.is_repeat
+from details as d
+inner join published.clock as c on d.source_table = c.source_table;
 
 comment on table core.impressions is
     'One row per (request_id, impression_n): a note the log returned for a request.';

@@ -5,15 +5,22 @@
 -- everywhere. Train rows have labels from the log only. Repeats of a note count once.
 
 create or replace table core.relevance_labels as
-with clicked as (
+with clicked_notes as (
+    select
+        request_id,
+        note_idx
+    from core.impressions
+    where is_clicked
+    group by request_id, note_idx
+),
+
+clicked as (
     select
         r.source_table,
         r.row_number,
-        i.note_idx
-    from core.impressions as i
-    inner join core.requests as r on i.request_id = r.request_id
-    where i.is_clicked
-    group by r.source_table, r.row_number, i.note_idx
+        c.note_idx
+    from clicked_notes as c
+    inner join core.requests as r on c.request_id = r.request_id
 ),
 
 official as (

@@ -7,9 +7,10 @@
 -- Searches of the answer sample (dqa) are searches like the others for the order of events.
 -- Query source codes: 1 active search, 2 auto-completion, 3 search history, 4 suggestion on the
 -- result page, 5 suggestion inside a result, 6 filter, 7 hot list, 8 other.
+-- Published requests are read twice, narrow and wide, rather than kept: their texts are large.
 
 create or replace table core.requests as
-with published_requests as (
+with published_requests as not materialized (
     select
         search_idx * 2 as request_id,
         'search' as channel,
@@ -103,28 +104,15 @@ outcomes as (
     group by request_id
 ),
 
-requests as (
+starts as (
     select
-        r.request_id,
-        r.channel,
-        r.source_table,
-        r.split,
-        r.row_number,
-        r.published_idx,
-        r.user_idx,
-        r.app_session_idx,
-        o.started_at,
-        r.query,
-        r.pseudo_query,
-        r.query_source,
-        r.has_answer,
-        coalesce(o.n_impressions, 0) as n_impressions,
-        coalesce(o.n_clicks, 0) as n_clicks,
-        o.browsing_depth,
-        o.first_click_position,
-        r.history_list
-    from published_requests as r
-    left join outcomes as o on r.request_id = o.request_id
+        p.request_id,
+        p.user_idx,
+        p.app_session_idx,
+        p.source_table,
+        o.started_at
+    from published_requests as p
+    left join outcomes as o on p.request_id = o.request_id
 ),
 
 gaps as (
@@ -133,13 +121,20 @@ gaps as (
         user_idx,
         source_table,
         started_at,
-        cast(floor(epoch(started_at)) as bigint)
-        - lag(cast(floor(epoch(started_at)) as bigint)) over (
-            partition by user_idx
-            order by started_at, source_table, request_id
-        ) as gap_s
-    from requests
-    where started_at is not null
+        row_number() over (
+            partition by user_idx, app_session_idx
+            order by started_at nulls last, source_table, request_id
+        ) as app_session_n,
+        case
+            when started_at is not null
+                then
+                    cast(floor(epoch(started_at)) as bigint)
+                    - lag(cast(floor(epoch(started_at)) as bigint)) over (
+                        partition by user_idx
+                        order by started_at nulls last, source_table, request_id
+                    )
+        end as gap_s
+    from starts
 ),
 
 numbered as (
@@ -148,56 +143,64 @@ numbered as (
         user_idx,
         source_table,
         started_at,
+        app_session_n,
         sum(case when gap_s is null or gap_s > 1800 then 1 else 0 end) over (
             partition by user_idx
-            order by started_at, source_table, request_id
+            order by started_at nulls last, source_table, request_id
             rows between unbounded preceding and current row
         ) as user_session_n
     from gaps
 ),
 
-sessions as (
+places as (
     select
         request_id,
-        first_value(request_id) over (
-            partition by user_idx, user_session_n
-            order by started_at, source_table, request_id
-        ) as session_id,
-        row_number() over (
-            partition by user_idx, user_session_n
-            order by started_at, source_table, request_id
-        ) as session_n
+        app_session_n,
+        case
+            when started_at is not null
+                then
+                    first_value(request_id) over (
+                        partition by user_idx, user_session_n
+                        order by started_at nulls last, source_table, request_id
+                    )
+        end as session_id,
+        case
+            when started_at is not null
+                then
+                    row_number() over (
+                        partition by user_idx, user_session_n
+                        order by started_at nulls last, source_table, request_id
+                    )
+        end as session_n
     from numbered
 )
 
 select
-    r.request_id,
-    r.channel,
-    r.source_table,
-    r.split,
-    r.row_number,
-    r.published_idx,
-    r.user_idx,
-    r.app_session_idx,
-    row_number() over (
-        partition by r.user_idx, r.app_session_idx
-        order by r.started_at nulls last, r.source_table, r.request_id
-    ) as app_session_n,
+    p.request_id,
+    p.channel,
+    p.source_table,
+    p.split,
+    p.row_number,
+    p.published_idx,
+    p.user_idx,
+    p.app_session_idx,
+    s.app_session_n,
     s.session_id,
     s.session_n,
-    r.started_at,
-    r.query,
-    r.pseudo_query,
-    r.query_source,
-    r.n_impressions,
-    r.n_clicks,
-    r.browsing_depth,
-    r.first_click_position,
-    r.has_answer,
-    r.history_list
-from requests as r
-left join sessions as s on r.request_id = s.request_id
-order by r.source_table, r.row_number;
+    o.started_at,
+    p.query,
+    p.pseudo_query,
+    p.query_source,
+    coalesce(o.n_impressions, 0) as n_impressions,
+    coalesce(o.n_clicks, 0) as n_clicks,
+    o.browsing_depth,
+    o.first_click_position,
+    p.has_answer,
+    p.history_list
+from published_requests as p
+inner join places as s on p.request_id = s.request_id
+left join outcomes as o on p.request_id = o.request_id
+order by p.source_table, p.row_number;
 
 comment on table core.requests is
     'One row per (request_id): one search, or one page fetch of the feed.';

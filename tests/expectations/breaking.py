@@ -329,22 +329,23 @@ BREAKS: dict[str, dict[str, Break]] = {
             "update core.answers set reference_note_list = [1] where not is_shown"
         ),
     },
-    "core.note_keys": {
-        "note_key_is_unique": change("update core.note_keys set note_key = 1 where note_key = 2"),
-        "note_keys_run_from_zero": change("update core.note_keys set note_key = note_key + 1"),
-        "every_note_has_a_key": change("delete from core.note_keys where note_key = 7"),
+    "core.notes": {
+        "every_published_note_is_here": change("delete from core.notes where note_idx = 7"),
+        "note_key_is_unique": change(
+            "update core.notes set note_key = (select max(note_key) from core.notes) "
+            "where note_idx in (0, 7)"
+        ),
+        "note_key_is_never_null": change(
+            "update core.notes set note_key = null where note_idx = 0"
+        ),
         "note_keys_say_nothing_of_the_order": change(
             """
             insert into raw.notes select n.* replace (i as note_idx, i as row_number)
             from (from raw.notes where note_idx = 0) as n, range(8, 200) as t(i);
-            insert into core.note_keys select i, i from range(8, 200) as t(i)
+            insert into core.notes
+            select n.* replace (i as note_idx, 10000000000 * i as note_key)
+            from (from core.notes where note_idx = 0) as n, range(8, 200) as t(i)
             """
-        ),
-    },
-    "core.notes": {
-        "every_published_note_is_here": change("delete from core.notes where note_idx = 7"),
-        "note_keys_are_those_of_the_permutation": change(
-            "update core.notes set note_key = note_idx"
         ),
         "image_count_is_that_of_the_paths": change(
             "update core.notes set n_images = 2 where note_idx = 0"

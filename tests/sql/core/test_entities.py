@@ -1,12 +1,17 @@
-"""core.notes, core.note_keys, core.users, core.answers, core.relevance_labels."""
+"""core.notes, core.users, core.answers, core.relevance_labels."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
+import pytest
+import sqlglot
 
 from qilin_dagster.catalog import load_catalog
 from tests import published_log as log
 from tests.conftest import build_views
+
+N_KEYS = 2_000_000
 
 
 def test_words_for_missing_become_null(tiny: duckdb.DuckDBPyConnection) -> None:
@@ -22,32 +27,49 @@ def test_words_for_missing_become_null(tiny: duckdb.DuckDBPyConnection) -> None:
     ]
 
 
-def test_note_key_is_a_permutation_that_forgets_blocks() -> None:
-    select = load_catalog()["core.note_keys"].select
+@pytest.fixture(scope="module")
+def keys() -> Iterator[duckdb.DuckDBPyConnection]:
+    """Keys of many notes, as ``notes`` (note_idx, note_key), and of the largest id there can be."""
     connection = duckdb.connect()
     connection.execute("create schema raw")
-    n = 200_000
-    connection.execute(f"create table raw.notes as select range as note_idx from range({n})")
-    connection.execute(f"create table keys as {select}")
-    assert connection.execute(
-        "select count(distinct note_key), min(note_key), max(note_key) from keys"
-    ).fetchall() == [(n, 0, n - 1)]
+    select = sqlglot.parse_one(load_catalog()["core.notes"].select, dialect="duckdb")
+    key = next(e for e in select.expressions if e.alias == "note_key").sql("duckdb")
+    connection.execute(
+        f"create table notes as select note_idx, {key} from "
+        f"(select range as note_idx from range({N_KEYS}) union all select 2147483646) as n"
+    )
+    yield connection
+    connection.close()
+
+
+def test_no_two_notes_share_a_key(keys: duckdb.DuckDBPyConnection) -> None:
+    assert keys.execute(
+        "select count(distinct note_key), bool_and(note_key between 0 and 2147483646) from notes"
+    ).fetchall() == [(N_KEYS + 1, True)]
+
+
+def test_keys_forget_blocks(keys: duckdb.DuckDBPyConnection) -> None:
     # A tenth of the ids, taken as one block, spreads over all tenths of the keys: each holds
-    # 2,000 of it, give or take 5 standard deviations of a fair draw.
-    counts = connection.execute(
-        f"select count(*) from keys where note_idx between {n * 0.6} and {n * 0.7 - 1} "
-        f"group by note_key * 10 // {n}"
+    # 20,000 of it, give or take 5 standard deviations of a fair draw.
+    counts = keys.execute(
+        f"select count(*) from notes where note_idx between {N_KEYS * 0.6} and "
+        f"{N_KEYS * 0.7 - 1} group by note_key * 10 // 2147483647"
     ).fetchall()
     assert len(counts) == 10
-    assert all(abs(count - 2_000) < 5 * 42 for (count,) in counts)
-    ((correlation,),) = connection.execute("select corr(note_idx, note_key) from keys").fetchall()
-    assert abs(correlation) < 0.01
-    # Neighbours do not stay neighbours, which an affine map would let them.
-    ((steps,),) = connection.execute(
-        "select count(distinct note_key - lag) from "
-        "(select note_key, lag(note_key) over (order by note_idx) as lag from keys)"
+    assert all(abs(count - 20_000) < 5 * 134 for (count,) in counts)
+    ((correlation,),) = keys.execute(
+        f"select corr(note_idx, note_key) from notes where note_idx < {N_KEYS}"
     ).fetchall()
-    assert steps > 0.5 * n
+    assert abs(correlation) < 5 / N_KEYS**0.5
+
+
+def test_neighbours_do_not_stay_neighbours(keys: duckdb.DuckDBPyConnection) -> None:
+    # An affine map would give one step, or two.
+    ((steps,),) = keys.execute(
+        "select count(distinct note_key - lag) from "
+        "(select note_key, lag(note_key) over (order by note_idx) as lag from notes)"
+    ).fetchall()
+    assert steps > 0.99 * N_KEYS
 
 
 def test_users_have_a_country(tiny: duckdb.DuckDBPyConnection) -> None:
