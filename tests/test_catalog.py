@@ -161,7 +161,7 @@ def test_sql_keeps_to_the_portable_subset(view) -> None:
         if is_ranking:
             assert order is not None
             last = order.expressions[-1].this.name
-            keys = {"request_id", "impression_n", "note_idx", "session_n"}
+            keys = {"request_id", "impression_n", "shown_rank", "note_idx", "session_n"}
             assert last in keys, f"the order by {last} is not total"
     if view.qualified not in NESTED:
         assert not list(tree.find_all(exp.Unnest | exp.Explode))

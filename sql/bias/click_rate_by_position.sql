@@ -1,20 +1,34 @@
 -- How does the click rate fall with the place on the page (the paper's Figure 3a)?
 --
 -- A rate per place mixes examination, what the ranker put there and what the card is (the dips at 3
--- in search and 6 in the feed are commercial slots): it is not an examination probability.
--- Requests that begin deep enter at their own positions only. Position 0 is a card on top.
--- The interval takes impressions as independent; those of one request are not, so it is too narrow.
+-- in search and 6 in the feed are commercial slots): it is not an examination probability. Requests
+-- that begin deep enter at their own positions only. Position 0 is a card on top. Stored, because
+-- impressions are first put together by request for the interval.
 
-create or replace view bias.click_rate_by_position as
-with bins as (
+create or replace table bias.click_rate_by_position as
+with request_bins as (
     select
-        channel,
+        any_value(channel) as channel,
+        request_id,
         case when "position" > 10 then 11 else "position" end as position_bin,
         count(*) as n_impressions,
         count(*) filter (where is_clicked) as n_clicks
     from core.impressions
     where "position" is not null
-    group by 1, 2
+    group by 2, 3
+),
+
+bins as (
+    select
+        channel,
+        position_bin,
+        cast(sum(n_impressions) as bigint) as n_impressions,
+        cast(sum(n_clicks) as bigint) as n_clicks,
+        cast(sum(n_clicks * n_clicks) as double) as click_click,
+        cast(sum(n_clicks * n_impressions) as double) as click_shown,
+        cast(sum(n_impressions * n_impressions) as double) as shown_shown
+    from request_bins
+    group by channel, position_bin
 ),
 
 rates as (
@@ -23,9 +37,44 @@ rates as (
         position_bin,
         n_impressions,
         n_clicks,
-        cast(n_clicks as double) / nullif(n_impressions, 0) as click_rate,
-        cast(1.96 as double) * cast(1.96 as double) / nullif(n_impressions, 0) as z2_n
+        click_click,
+        click_shown,
+        shown_shown,
+        cast(n_clicks as double) / nullif(n_impressions, 0) as click_rate
     from bins
+),
+
+-- Clicks of one request go together. The variance of a ratio of sums over requests says how many
+-- independent impressions the interval is worth.
+variances as (
+    select
+        channel,
+        position_bin,
+        n_impressions,
+        n_clicks,
+        click_rate,
+        (
+            click_click - 2 * click_rate * click_shown + click_rate * click_rate * shown_shown
+        ) / nullif(cast(n_impressions as double) * n_impressions, 0) as variance
+    from rates
+),
+
+effective as (
+    select
+        channel,
+        position_bin,
+        n_impressions,
+        n_clicks,
+        click_rate,
+        cast(1.96 as double) * cast(1.96 as double) / nullif(
+            case
+                when variance > 0
+                    then least(click_rate * (1 - click_rate) / nullif(variance, 0), n_impressions)
+                else n_impressions
+            end,
+            0
+        ) as z2_n
+    from variances
 )
 
 select
@@ -42,10 +91,10 @@ select
         click_rate + z2_n / 2
         + sqrt(z2_n * (click_rate * (1 - click_rate) + z2_n / 4))
     ) / (1 + z2_n) as click_rate_high
-from rates
+from effective
 order by channel, position_bin;
 
-comment on view bias.click_rate_by_position is
+comment on table bias.click_rate_by_position is
     'One row per (channel, position_bin): click rate at a place of the page.';
 comment on column bias.click_rate_by_position.channel is 'search or recommendation.';
 comment on column bias.click_rate_by_position.position_bin is
@@ -57,6 +106,6 @@ comment on column bias.click_rate_by_position.n_clicks is
 comment on column bias.click_rate_by_position.click_rate is
     'Clicks divided by impressions, pooled.';
 comment on column bias.click_rate_by_position.click_rate_low is
-    'Lower end of the 95 % Wilson interval of click_rate; impressions taken as independent.';
+    'Lower end of the 95 % Wilson interval of click_rate; requests taken as independent.';
 comment on column bias.click_rate_by_position.click_rate_high is
-    'Upper end of the 95 % Wilson interval of click_rate; impressions taken as independent.';
+    'Upper end of the 95 % Wilson interval of click_rate; requests taken as independent.';

@@ -6,17 +6,8 @@
 create or replace view bias.click_rate_by_query_source_official as
 with sources as (
     select
-        case coalesce(query_source, 8)
-            when 1 then 'active search'
-            when 2 then 'auto-completion'
-            when 3 then 'search history'
-            when 4 then 'suggestion on the result page'
-            when 5 then 'suggestion inside a result'
-            when 6 then 'filter'
-            when 7 then 'hot list'
-            when 8 then 'other'
-            else 'not logged'
-        end as query_source_name,
+        case when query_source_name = 'not logged' then 'other' else query_source_name end
+            as query_source_name,
         count(*) as n_requests,
         cast(sum(n_impressions) as bigint) as n_impressions,
         cast(sum(n_clicks) as bigint) as n_clicks,
@@ -40,7 +31,7 @@ order by query_source_name;
 comment on view bias.click_rate_by_query_source_official is
     'One row per (query_source_name): its searches; not logged counts as other.';
 comment on column bias.click_rate_by_query_source_official.query_source_name is
-    'What the code of the query source stands for; not logged when there is none.';
+    'Where the query came from, in words; null in the feed.';
 comment on column bias.click_rate_by_query_source_official.n_requests is 'Requests counted.';
 comment on column bias.click_rate_by_query_source_official.request_share is
     'Requests divided by all requests of the view.';

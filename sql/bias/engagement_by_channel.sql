@@ -5,35 +5,22 @@
 -- that, and the two channels are filtered by it to different degrees.
 
 create or replace view bias.engagement_by_channel as
-with engagement as (
-    select
-        request_id,
-        count(*) filter (where is_clicked and is_liked) as n_liked,
-        count(*) filter (where is_clicked and is_collected) as n_collected,
-        count(*) filter (where is_clicked and is_shared) as n_shared,
-        count(*) filter (where is_clicked and is_commented) as n_commented
-    from core.impressions
-    where is_clicked
-    group by request_id
-)
-
 select
-    r.channel,
+    channel,
     count(*) as n_requests,
-    cast(sum(r.n_impressions) as bigint) as n_impressions,
-    cast(sum(r.n_clicks) as bigint) as n_clicks,
-    avg(r.browsing_depth) as browsing_depth_mean,
-    avg(r.first_click_position) as first_click_position_mean,
-    avg(r.n_clicks) as clicks_per_request,
-    cast(sum(r.n_clicks) as double) / nullif(sum(r.n_impressions), 0) as click_rate,
-    cast(sum(e.n_liked) as double) / nullif(sum(r.n_clicks), 0) as like_rate,
-    cast(sum(e.n_collected) as double) / nullif(sum(r.n_clicks), 0) as collect_rate,
-    cast(sum(e.n_shared) as double) / nullif(sum(r.n_clicks), 0) as share_rate,
-    cast(sum(e.n_commented) as double) / nullif(sum(r.n_clicks), 0) as comment_rate
-from core.requests as r
-left join engagement as e on r.request_id = e.request_id
-group by r.channel
-order by r.channel;
+    cast(sum(n_impressions) as bigint) as n_impressions,
+    cast(sum(n_clicks) as bigint) as n_clicks,
+    avg(browsing_depth) as browsing_depth_mean,
+    avg(first_click_position) as first_click_position_mean,
+    avg(n_clicks) as clicks_per_request,
+    cast(sum(n_clicks) as double) / nullif(sum(n_impressions), 0) as click_rate,
+    cast(sum(n_likes) as double) / nullif(sum(n_clicks), 0) as like_rate,
+    cast(sum(n_collects) as double) / nullif(sum(n_clicks), 0) as collect_rate,
+    cast(sum(n_shares) as double) / nullif(sum(n_clicks), 0) as share_rate,
+    cast(sum(n_comments) as double) / nullif(sum(n_clicks), 0) as comment_rate
+from core.requests
+group by channel
+order by channel;
 
 comment on view bias.engagement_by_channel is
     'One row per (channel): browsing, clicks and engagement of its requests.';

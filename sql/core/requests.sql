@@ -5,8 +5,7 @@
 -- A session ends when the next request of the user, in either channel, begins more than 30 minutes
 -- after this one began (the paper's Table 6); the published app session is kept beside it.
 -- Searches of the answer sample (dqa) are searches like the others for the order of events.
--- Query source codes: 1 active search, 2 auto-completion, 3 search history, 4 suggestion on the
--- result page, 5 suggestion inside a result, 6 filter, 7 hot list, 8 other.
+-- The paper gives query sources names and shares but no codes; codes are taken in its order.
 -- Published requests are read twice, narrow and wide, rather than kept: their texts are large.
 
 create or replace table core.requests as
@@ -98,8 +97,14 @@ outcomes as (
         min(exposed_at) as started_at,
         count(*) as n_impressions,
         count(*) filter (where is_clicked) as n_clicks,
+        count(*) filter (where is_clicked and is_liked) as n_likes,
+        count(*) filter (where is_clicked and is_collected) as n_collects,
+        count(*) filter (where is_clicked and is_commented) as n_comments,
+        count(*) filter (where is_clicked and is_shared) as n_shares,
         max("position") as browsing_depth,
-        min("position") filter (where is_clicked) as first_click_position
+        min("position") filter (where is_clicked) as first_click_position,
+        max(shown_rank) filter (where is_clicked) as last_click_rank,
+        count(*) = count(*) filter (where "position" = shown_rank) as is_whole_page
     from core.impressions
     group by request_id
 ),
@@ -191,10 +196,31 @@ select
     p.query,
     p.pseudo_query,
     p.query_source,
+    case
+        when p.channel = 'search'
+            then
+                case p.query_source
+                    when 1 then 'active search'
+                    when 2 then 'auto-completion'
+                    when 3 then 'search history'
+                    when 4 then 'suggestion on the result page'
+                    when 5 then 'suggestion inside a result'
+                    when 6 then 'filter'
+                    when 7 then 'hot list'
+                    when 8 then 'other'
+                    else 'not logged'
+                end
+    end as query_source_name,
     coalesce(o.n_impressions, 0) as n_impressions,
     coalesce(o.n_clicks, 0) as n_clicks,
+    coalesce(o.n_likes, 0) as n_likes,
+    coalesce(o.n_collects, 0) as n_collects,
+    coalesce(o.n_comments, 0) as n_comments,
+    coalesce(o.n_shares, 0) as n_shares,
     o.browsing_depth,
     o.first_click_position,
+    o.last_click_rank,
+    o.is_whole_page,
     p.has_answer,
     p.history_list
 from published_requests as p
@@ -230,12 +256,24 @@ comment on column core.requests.pseudo_query is
     'Feed only: titles of recently clicked notes joined; nobody typed it.';
 comment on column core.requests.query_source is
     'Where the query came from, code 1 to 8; null in the feed or when not logged.';
+comment on column core.requests.query_source_name is
+    'Where the query came from, in words; null in the feed.';
 comment on column core.requests.n_impressions is 'Impressions counted; repeats count again.';
 comment on column core.requests.n_clicks is 'Clicked impressions counted; repeats count again.';
+comment on column core.requests.n_likes is 'Clicked impressions that were also liked, counted.';
+comment on column core.requests.n_collects is
+    'Clicked impressions that were also collected, counted.';
+comment on column core.requests.n_comments is
+    'Clicked impressions that were also commented on, counted.';
+comment on column core.requests.n_shares is 'Clicked impressions that were also shared, counted.';
 comment on column core.requests.browsing_depth is
     'Deepest position returned; null without impressions.';
 comment on column core.requests.first_click_position is
     'Least clicked position; null without a click.';
+comment on column core.requests.last_click_rank is
+    'Greatest shown_rank of a clicked impression; null without a click.';
+comment on column core.requests.is_whole_page is
+    'Positions run from 1 without gap or repeat, so that odd ones are the left column.';
 comment on column core.requests.has_answer is
     'A direct answer was shown; null in the feed, which has none.';
 comment on column core.requests.history_list is

@@ -254,7 +254,7 @@ def test_click_rate_by_note_form(tiny: duckdb.DuckDBPyConnection) -> None:
     ]
     # Wilson interval of 1 in 2 at z = 1.96, worked out by the textbook formula.
     assert tiny.execute(
-        "select click_rate, click_rate_low, click_rate_high from bias.click_rate_by_note_form "
+        "select click_rate, wilson_low, wilson_high from bias.click_rate_by_note_form "
         "where channel = 'recommendation' and position_bin = 1"
     ).fetchall()[0] == pytest.approx((0.5, 0.09453, 0.90547), abs=1e-5)
 
