@@ -9,6 +9,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from itertools import takewhile
 from pathlib import Path
 
 import sqlglot
@@ -43,6 +44,23 @@ class View:
     @property
     def qualified(self) -> str:
         return f"{self.schema}.{self.name}"
+
+    @property
+    def question(self) -> str:
+        """What the view answers: the first line of its head comment."""
+        return self._head[0]
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What the head comment says after the question, by paragraph."""
+        paragraphs = "\n".join(self._head[1:]).split("\n\n")
+        return tuple(" ".join(paragraph.split()) for paragraph in paragraphs if paragraph.strip())
+
+    @property
+    def _head(self) -> list[str]:
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        head = takewhile(lambda line: line.startswith("--"), lines)
+        return [line.removeprefix("--").strip() for line in head] or [""]
 
     @property
     def grain(self) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ blocks; both templates walk that list, so the two files cannot tell different st
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,35 +15,42 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from qilin_dagster.catalog import load_catalog
+from qilin_dagster.report_bias import (
+    answers,
+    bias_lab,
+    engagement_table,
+    positions,
+    session_positions,
+    transitions,
+)
 from qilin_dagster.report_blocks import (
     CHANNELS,
-    MEASURE_LABELS,
     NOTHING,
-    TRANSITION_LABELS,
     Block,
     Bullets,
     Cell,
     Chart,
     Column,
     Heading,
+    Numbers,
+    Relation,
     Row,
     Section,
     Table,
     Text,
-    bin_label,
     channel_label,
     count,
-    difference_text,
     interval,
     is_number,
-    measured,
     metric_label,
     metric_order,
+    missing,
     number,
     percent,
     percent_interval,
     run_label,
-    signed,
+    slug,
 )
 from qilin_dagster.report_charts import (
     DARK,
@@ -56,6 +62,7 @@ from qilin_dagster.report_charts import (
     printed_spec,
     session_position_chart,
 )
+from qilin_dagster.report_paper import paper_beside_ours
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -95,16 +102,6 @@ PAPER_TABLE_10 = {
 FEW_REQUESTS = 1_000
 HEADLINE_METRIC = "mrr@10"
 RATE_COLUMNS = ("click_rate", "click_rate_low", "click_rate_high")
-PAPER_TABLE_TITLES = {
-    "Section 4.1": "Section 4.1: users",
-    "Section 4.1, countries": "Section 4.1: countries of users",
-    "Table 2": "Table 2: size",
-    "Table 5": "Table 5: engagement",
-    "Table 6": "Table 6: transitions",
-    "Table 7": "Table 7: query length in characters",
-    "Table 8": "Table 8: how a query follows another",
-    "Table 9": "Table 9: query source",
-}
 MODE_TITLES = {
     "full": "full: every test request, ties counted in expectation",
     "official": "official: the first 1,000 test rows, ties broken by the given order",
@@ -169,29 +166,16 @@ def figures(connection: duckdb.DuckDBPyConnection) -> dict[str, bytes]:
 # Reading: every relation once; a missing one becomes a sentence, not an error.
 
 
-@dataclass(frozen=True)
-class Relation:
-    """Rows of one relation of the lake, or the reason why there are none."""
+BIAS_VIEWS = {view.qualified: view for view in load_catalog().views if view.schema == "bias"}
 
-    name: str
-    rows: tuple[Row, ...] = ()
-    why_empty: str = ""
-
-
-Numbers = dict[str, Relation]
-
+# What the page asks of the lake, by the relation it must have.
 QUERIES = {
     "core.requests": """
         select channel, source_table, count(*) as n_requests
         from core.requests group by all
     """,
     "core.impressions": "select count(*) as n_impressions from core.impressions",
-    "bias.engagement_by_channel": "from bias.engagement_by_channel",
-    "bias.engagement_by_answer_shown": "from bias.engagement_by_answer_shown",
-    "bias.click_rate_by_transition": "from bias.click_rate_by_transition",
-    "bias.click_rate_by_position": "from bias.click_rate_by_position",
-    "bias.click_rate_by_session_position": "from bias.click_rate_by_session_position",
-    "bias.paper_values": "from bias.paper_values",
+    **{name: f"from {name}" for name in BIAS_VIEWS},
     "evaluation.leaderboard": "from evaluation.leaderboard",
     "evaluation.checks": "from evaluation.checks",
 }
@@ -371,11 +355,12 @@ def _compared(row: Row, anchor: Row, name: str) -> str:
 def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
     return [
         rows_read(numbers),
-        paper_beside_ours(numbers, provenance),
+        paper_beside_ours(numbers, provenance.is_twin),
         positions(numbers),
         session_positions(numbers),
         answers(numbers),
         transitions(numbers),
+        *bias_lab(numbers, BIAS_VIEWS),
         *([anchors()] if numbers["evaluation.leaderboard"].rows else []),
         *(leaderboard(numbers, provenance, task) for task in CHANNELS),
         checks(numbers),
@@ -383,15 +368,11 @@ def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
     ]
 
 
-def _missing(relation: Relation) -> Text:
-    return Text(f"Nothing to show here yet. {relation.why_empty}", tone="missing")
-
-
 def rows_read(numbers: Numbers) -> Section:
     relation = numbers["core.requests"]
     blocks: list[Block] = []
     if not relation.rows:
-        blocks.append(_missing(relation))
+        blocks.append(missing(relation))
     else:
         by_table = {row["source_table"]: row for row in relation.rows}
         names = [name for name in PUBLISHED_REQUESTS if name in by_table]
@@ -446,12 +427,12 @@ def rows_read(numbers: Numbers) -> Section:
     elif impressions.rows:
         blocks.append(Text("The table core.impressions holds no rows.", tone="missing"))
     else:
-        blocks.append(_missing(impressions))
+        blocks.append(missing(impressions))
     engagement = numbers["bias.engagement_by_channel"]
     if engagement.rows:
         by_channel = {row["channel"]: row for row in engagement.rows}
         blocks.append(
-            _engagement_table(
+            engagement_table(
                 "engagement-by-channel",
                 "Browsing and engagement by channel. Like, collect, share and comment rates are "
                 "shares of clicked notes.",
@@ -459,329 +440,8 @@ def rows_read(numbers: Numbers) -> Section:
             )
         )
     else:
-        blocks.append(_missing(engagement))
+        blocks.append(missing(engagement))
     return Section("rows", "Rows read", tuple(blocks))
-
-
-ENGAGEMENT_MEASURES = (
-    *("browsing_depth_mean", "first_click_position_mean", "clicks_per_request", "click_rate"),
-    *("like_rate", "collect_rate", "share_rate", "comment_rate", "n_requests"),
-)
-
-
-def _engagement_table(
-    table_id: str, caption: str, groups: list[tuple[str, Row]], with_difference: bool = False
-) -> Table:
-    columns = [Column("Measure", is_number=False), *(Column(title) for title, _ in groups)]
-    if with_difference:
-        columns.append(Column("Raw difference"))
-    body = []
-    for measure in ENGAGEMENT_MEASURES:
-        values: list[Any] = [row.get(measure) for _, row in groups]
-        cells = [Cell(MEASURE_LABELS[measure]), *(Cell(measured(measure, v)) for v in values)]
-        if with_difference:
-            known = [float(value) for value in values if is_number(value)]
-            difference = known[0] - known[1] if len(known) == 2 else None
-            cells.append(Cell(difference_text(measure, difference)))
-        body.append(tuple(cells))
-    return Table(table_id, caption, tuple(columns), tuple(body))
-
-
-def paper_beside_ours(numbers: Numbers, provenance: Provenance) -> Section:
-    relation = numbers["bias.paper_values"]
-    title = "The paper beside these rows"
-    if not relation.rows:
-        return Section("paper", title, (_missing(relation),))
-    blocks: list[Block] = []
-    if provenance.is_twin:
-        blocks.append(
-            Text(
-                "A twin is calibrated to these very tables: agreement only shows that the "
-                "calibration holds. It confirms nothing about the real log.",
-                tone="note",
-            )
-        )
-    else:
-        blocks.append(
-            Text(
-                "Values printed in the paper (arXiv 2503.00501) beside the same measures on the "
-                "rows read here. On the full release the two should agree to the printed digits "
-                "or differ for a known reason; on fewer rows, the difference is sampling too."
-            )
-        )
-    for paper_table in dict.fromkeys(row["paper_table"] for row in relation.rows):
-        rows = [row for row in relation.rows if row["paper_table"] == paper_table]
-        cuts = sorted({row["cut"] for row in rows}, key=_cut_order)
-        measures = sorted({row["measure"] for row in rows}, key=_measure_order)
-        blocks.append(
-            Heading(PAPER_TABLE_TITLES.get(paper_table, paper_table), _slug(f"paper {paper_table}"))
-        )
-        if len(measures) < len(cuts):
-            # Many groups and few measures: a group a row reads better than a group a column.
-            blocks.append(_paper_table_by_group(paper_table, rows, measures))
-            continue
-        for start in range(0, len(cuts), 2):
-            blocks.append(_paper_table(paper_table, rows, measures, cuts[start : start + 2]))
-    return Section("paper", title, tuple(blocks))
-
-
-def _cut_order(cut: str) -> tuple[int, str]:
-    known = (*CHANNELS, "search without answer", "search with answer", *TRANSITION_LABELS)
-    return (known.index(cut) if cut in known else len(known), cut)
-
-
-def _measure_order(measure: str) -> tuple[int, str]:
-    known = tuple(MEASURE_LABELS)
-    return (known.index(measure) if measure in known else len(known), measure)
-
-
-def _slug(text: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in text.lower())
-
-
-def _cut_label(cut: str) -> str:
-    if cut in TRANSITION_LABELS:
-        return TRANSITION_LABELS[cut]
-    return cut[:1].upper() + cut[1:]
-
-
-def _paper_table(paper_table: str, rows: list[Row], measures: list[str], cuts: list[str]) -> Table:
-    columns = [Column("Measure", is_number=False)]
-    for cut in cuts:
-        columns += [
-            Column(title, group=_cut_label(cut)) for title in ("Paper", "Here", "Difference")
-        ]
-    by_key = {(row["measure"], row["cut"]): row for row in rows}
-    body = []
-    for measure in measures:
-        cells = [Cell(MEASURE_LABELS.get(measure, measure))]
-        for cut in cuts:
-            row = by_key.get((measure, cut), {})
-            relative = row.get("relative_difference")
-            cells += [
-                Cell(measured(measure, row.get("paper_value")), tone="muted"),
-                Cell(measured(measure, row.get("our_value"))),
-                Cell(
-                    difference_text(measure, row.get("difference")),
-                    detail=""
-                    if measure.startswith("n_") or not is_number(relative)
-                    else signed(percent(relative)),
-                ),
-            ]
-        body.append(tuple(cells))
-    names = " and ".join(_cut_label(cut) for cut in cuts)
-    return Table(
-        f"paper-{_slug(paper_table)}-{'-'.join(_slug(cut) for cut in cuts)}",
-        f"{paper_table}: {names}. Small figures are relative differences; pp: percentage points.",
-        tuple(columns),
-        tuple(body),
-    )
-
-
-def _paper_table_by_group(paper_table: str, rows: list[Row], measures: list[str]) -> Table:
-    columns = [Column("Group", is_number=False)]
-    for measure in measures:
-        columns += [
-            Column(title, group=MEASURE_LABELS.get(measure, measure))
-            for title in ("Paper", "Here", "Difference")
-        ]
-    by_key = {(row["measure"], row["cut"]): row for row in rows}
-    body = []
-    for cut in dict.fromkeys(row["cut"] for row in rows):
-        cells = [Cell(_cut_label(cut))]
-        for measure in measures:
-            row = by_key.get((measure, cut), {})
-            cells += [
-                Cell(measured(measure, row.get("paper_value")), tone="muted"),
-                Cell(measured(measure, row.get("our_value"))),
-                Cell(difference_text(measure, row.get("difference"))),
-            ]
-        body.append(tuple(cells))
-    return Table(
-        f"paper-{_slug(paper_table)}-by-group",
-        f"{paper_table}: the paper's numbers beside those of these rows; pp: percentage points.",
-        tuple(columns),
-        tuple(body),
-    )
-
-
-def positions(numbers: Numbers) -> Section:
-    relation = numbers["bias.click_rate_by_position"]
-    spec = position_chart(relation.rows)
-    title = "Click rate by position"
-    if spec is None:
-        return Section("positions", title, (_missing(relation),))
-    has_top_card = any(row["position_bin"] == 0 for row in relation.rows)
-    return Section(
-        "positions",
-        title,
-        (
-            Text(
-                "The rate at which a returned note is clicked, by the place the app gave it (the "
-                "paper's Figure 3a). It mixes three things: how often users look at a place, what "
-                "the app's ranker put there, and what kind of card it is. It is not an examination "
-                "probability; that takes a model."
-            ),
-            Chart(
-                "chart-positions",
-                "Click rate by position, with 95% Wilson intervals. Impressions are taken as "
-                "independent; those of one request are not, so the true intervals are wider. "
-                + ("Position 0 is a card placed on top; " if has_top_card else "")
-                + ">10 pools all deeper places.",
-                _curve_description("position", relation.rows, "position_bin"),
-                spec,
-            ),
-            _curve_table("position", "Position", relation.rows, "position_bin", "n_impressions"),
-        ),
-    )
-
-
-def session_positions(numbers: Numbers) -> Section:
-    relation = numbers["bias.click_rate_by_session_position"]
-    spec = session_position_chart(relation.rows)
-    title = "Click rate along a session"
-    if spec is None:
-        return Section("session-positions", title, (_missing(relation),))
-    return Section(
-        "session-positions",
-        title,
-        (
-            Text(
-                "The same rate by the order of the request in its app session (the paper's Figure "
-                "3b). A tenth request exists only in long sessions, so the curve mixes what "
-                "happens along a session with who stays long."
-            ),
-            Chart(
-                "chart-session-positions",
-                "Click rate by order of the request in its app session, with 95% Wilson intervals; "
-                ">10 pools all later requests.",
-                _curve_description("session order", relation.rows, "session_position_bin"),
-                spec,
-            ),
-            _curve_table(
-                "session-position",
-                "Order in session",
-                relation.rows,
-                "session_position_bin",
-                "n_requests",
-            ),
-        ),
-    )
-
-
-def _curve_description(name: str, rows: Sequence[Row], column: str) -> str:
-    """The chart in words: every rate, so that nothing is only in the picture."""
-    parts = []
-    for channel in CHANNELS:
-        bins = sorted((r for r in rows if r["channel"] == channel), key=lambda row: row[column])
-        if bins:
-            points = ", ".join(
-                f"{bin_label(row[column])}: {percent(row['click_rate'])}" for row in bins
-            )
-            parts.append(f"{channel_label(channel)} {points}.")
-    return f"Line chart of click rate by {name}. {' '.join(parts)}"
-
-
-def _curve_table(table_id: str, title: str, rows: Sequence[Row], column: str, n: str) -> Table:
-    present = [c for c in CHANNELS if any(row["channel"] == c for row in rows)]
-    columns = [Column(title)]
-    n_title = {"n_impressions": "Impressions", "n_requests": "Requests"}[n]
-    for channel in present:
-        group = channel_label(channel)
-        columns += [Column(head, group=group) for head in ("Click rate", "95% interval", n_title)]
-    by_key = {(row["channel"], row[column]): row for row in rows}
-    body = []
-    for value in sorted({row[column] for row in rows}):
-        cells = [Cell(bin_label(value))]
-        for channel in present:
-            row = by_key.get((channel, value), {})
-            limits = percent_interval(row.get("click_rate_low"), row.get("click_rate_high"))
-            cells.append(Cell(percent(row.get("click_rate"))))
-            cells.append(Cell(limits or NOTHING))
-            cells.append(Cell(count(row.get(n)), tone="muted"))
-        body.append(tuple(cells))
-    return Table(
-        f"table-{table_id}",
-        f"Click rate by {title.lower()}.",
-        tuple(columns),
-        tuple(body),
-        folded="The numbers behind this plot",
-    )
-
-
-def answers(numbers: Numbers) -> Section:
-    relation = numbers["bias.engagement_by_answer_shown"]
-    title = "With and without a direct answer"
-    by_shown = {bool(row["has_answer"]): row for row in relation.rows}
-    if not by_shown:
-        return Section("answers", title, (_missing(relation),))
-    blocks: list[Block] = [
-        Text(
-            "This is a raw difference, not an effect of the answer. Answers go to other queries "
-            "than those without one, and users of the direct answer table were sampled because "
-            "they engaged with answers, which happens after the answer is shown."
-        )
-    ]
-    names = {True: "Answer shown", False: "No answer"}
-    if len(by_shown) < 2:
-        only = next(iter(by_shown))
-        blocks.append(
-            Text(
-                f"Only one side has rows here ({names[only].lower()}), so nothing can be compared.",
-                tone="missing",
-            )
-        )
-    blocks.append(
-        _engagement_table(
-            "engagement-by-answer-shown",
-            "Searches that showed a direct answer beside those that did not.",
-            [(names[shown], by_shown[shown]) for shown in (True, False) if shown in by_shown],
-            with_difference=len(by_shown) == 2,
-        )
-    )
-    return Section("answers", title, tuple(blocks))
-
-
-def transitions(numbers: Numbers) -> Section:
-    relation = numbers["bias.click_rate_by_transition"]
-    title = "From one request to the next"
-    if not relation.rows:
-        return Section("transitions", title, (_missing(relation),))
-    order = {name: n for n, name in enumerate(TRANSITION_LABELS)}
-    rows = sorted(relation.rows, key=lambda row: order.get(row["transition"], len(order)))
-    shares = [float(row["transition_share"] or 0) for row in rows]
-    body = tuple(
-        (
-            Cell(_cut_label(str(row["transition"]))),
-            Cell(count(row["n_transitions"])),
-            Cell(percent(row["transition_share"]), bar=share),
-            Cell(number(row["clicks_per_request"])),
-            Cell(percent(row["click_rate"])),
-        )
-        for row, share in zip(rows, shares, strict=True)
-    )
-    return Section(
-        "transitions",
-        title,
-        (
-            Text(
-                "Consecutive requests of one user within a 30-minute session over both channels "
-                "(the paper's Table 6). Clicks are those of the second request."
-            ),
-            Table(
-                "click-rate-by-transition",
-                "How often one channel follows another, and the clicks that follow.",
-                (
-                    Column("Transition", is_number=False),
-                    Column("Pairs"),
-                    Column("Share"),
-                    Column("Clicks per request"),
-                    Column("Click rate"),
-                ),
-                body,
-            ),
-        ),
-    )
 
 
 MAP_SENTENCE = (
@@ -816,7 +476,7 @@ def leaderboard(numbers: Numbers, provenance: Provenance, task: str) -> Section:
     rows = [row for row in relation.rows if row["task"] == task]
     blocks: list[Block] = []
     if not relation.rows:
-        blocks.append(_missing(relation))
+        blocks.append(missing(relation))
     elif not rows:
         blocks.append(Text(f"No run has been evaluated for {task}.", tone="missing"))
     else:
@@ -847,7 +507,7 @@ def _is_about(asset_key: str, task: str) -> bool:
 
 
 def _leaderboard_mode(task: str, mode: str, rows: list[Row]) -> list[Block]:
-    mode_id = f"leaderboard-{task}-{_slug(mode)}"
+    mode_id = f"leaderboard-{task}-{slug(mode)}"
     mode_title = MODE_TITLES.get(mode, mode)
     blocks: list[Block] = [Heading(f"Mode {mode_title}", mode_id)]
     if not any(row["kind"] == "anchor" for row in rows):
@@ -967,7 +627,7 @@ def checks(numbers: Numbers) -> Section:
     relation = numbers["evaluation.checks"]
     title = "Data checks"
     if not relation.rows:
-        return Section("checks", title, (_missing(relation),))
+        return Section("checks", title, (missing(relation),))
     failed = [row for row in relation.rows if row["passed"] is False]
     unknown = [row for row in relation.rows if row["passed"] is None]
     passed = [row for row in relation.rows if row["passed"]]

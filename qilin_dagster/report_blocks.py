@@ -30,6 +30,7 @@ MEASURE_LABELS = {
     "request_share": "Share of searches",
     "user_share": "Share of users",
     "known_user_share": "Share of users with a known place",
+    "video_share": "Share of video",
     "n_entities": "Number",
     "n_requests": "Requests",
     "n_transitions": "Transitions",
@@ -141,6 +142,22 @@ class Section:
     blocks: tuple[Block, ...]
 
 
+@dataclass(frozen=True)
+class Relation:
+    """Rows of one relation of the lake, or the reason why there are none."""
+
+    name: str
+    rows: tuple[Row, ...] = ()
+    why_empty: str = ""
+
+
+Numbers = dict[str, Relation]
+
+
+def missing(relation: Relation) -> Text:
+    return Text(f"Nothing to show here yet. {relation.why_empty}", tone="missing")
+
+
 def is_number(value: Any) -> bool:
     return value is not None and not math.isnan(float(value))
 
@@ -190,6 +207,16 @@ def percent_interval(low: Any, high: Any) -> str:
     if not (is_number(low) and is_number(high)):
         return ""
     return f"{number(100 * float(low), 1)} to {percent(high)}"
+
+
+def slug(text: str) -> str:
+    """The text as an anchor of the page."""
+    return "".join(c if c.isalnum() else "-" for c in text.lower())
+
+
+def cut_label(cut: str) -> str:
+    """A group of a table in words."""
+    return TRANSITION_LABELS.get(cut, cut[:1].upper() + cut[1:])
 
 
 def channel_label(channel: str) -> str:

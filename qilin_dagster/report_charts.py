@@ -11,10 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from qilin_dagster.report_blocks import (
-    CHANNELS,
     Row,
     bin_label,
-    channel_label,
     interval,
     is_number,
     metric_label,
@@ -26,6 +24,8 @@ from qilin_dagster.report_blocks import (
 LIGHT = {
     "search": "#1d6a8a",
     "recommendation": "#c2502f",
+    "text": "#4a7a3d",
+    "video": "#7b55a8",
     "ink": "#1c1f23",
     "muted": "#646b73",
     "line": "#dcdfe3",
@@ -34,6 +34,8 @@ LIGHT = {
 DARK = {
     "search": "#62b8d8",
     "recommendation": "#f2916f",
+    "text": "#93c47d",
+    "video": "#b9a0e0",
     "ink": "#e6e7e9",
     "muted": "#9aa1a9",
     "line": "#343a41",
@@ -42,19 +44,58 @@ DARK = {
 FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
 
 
+# How the series of a curve are drawn: value in the table, label, colour, shape.
+CHANNEL_SERIES = (
+    ("search", "Search", "search", "circle"),
+    ("recommendation", "Recommendation", "recommendation", "square"),
+)
+FORM_SERIES = (
+    ("image-text", "Image-text", "text", "circle"),
+    ("video", "Video", "video", "square"),
+)
+Series = tuple[tuple[str, str, str, str], ...]
+
+
 def position_chart(rows: Sequence[Row]) -> dict[str, Any] | None:
     """Click rate by position; None when no row has a rate."""
-    return _curve_chart(rows, "position_bin", "Position in the list the app returned", "Position")
+    return curve_chart(rows, "position_bin", "Position in the list the app returned", "Position")
 
 
-def session_position_chart(rows: Sequence[Row]) -> dict[str, Any] | None:
+def session_position_chart(
+    rows: Sequence[Row], column: str = "session_position_bin"
+) -> dict[str, Any] | None:
     """Click rate by order in the app session; None when no row has a rate."""
-    return _curve_chart(
+    return curve_chart(rows, column, "Order of the request in its app session", "Order in session")
+
+
+def video_share_chart(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """Share of video by position; None when no row has a share."""
+    return curve_chart(
         rows,
-        "session_position_bin",
-        "Order of the request in its app session",
-        "Order in session",
+        "position_bin",
+        "Position in the list the app returned",
+        "Position",
+        y=("video_share", "Share of video"),
+        limits=None,
+        n=("n_videos", "Videos"),
     )
+
+
+def form_chart(rows: Sequence[Row], channel: str) -> dict[str, Any] | None:
+    """Click rate of a channel by position and note form; None when no row has a rate."""
+    return curve_chart(
+        [row for row in rows if row["channel"] == channel],
+        "position_bin",
+        "Position in the list the app returned",
+        "Position",
+        limits=("wilson_low", "wilson_high"),
+        series=("note_form", FORM_SERIES),
+    )
+
+
+def hour_chart(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """Click rate by hour of the day; None when no row has a rate."""
+    return curve_chart(rows, "hour_of_day", "Hour of China's clock", "Hour", pooled=False)
 
 
 def _colour(name: str) -> str:
@@ -71,49 +112,72 @@ def printed_spec(spec: dict[str, Any]) -> dict[str, Any]:
     return printed
 
 
-def _curve_chart(
-    rows: Sequence[Row], column: str, axis_title: str, short_title: str
+def curve_chart(
+    rows: Sequence[Row],
+    column: str,
+    axis_title: str,
+    short_title: str,
+    *,
+    y: tuple[str, str] = ("click_rate", "Click rate"),
+    limits: tuple[str, str] | None = ("click_rate_low", "click_rate_high"),
+    n: tuple[str, str] = ("n_clicks", "Clicks"),
+    series: tuple[str, Series] = ("channel", CHANNEL_SERIES),
+    pooled: bool = True,
 ) -> dict[str, Any] | None:
+    """A rate by bin, a line for each series, with intervals; None when no row has a rate.
+
+    ``y`` and ``n`` are (column, title); ``limits`` the columns of the interval, if any. In
+    ``pooled`` bins 11 stands for all beyond 10 and 0 for a card on top: neither is on the line.
+    """
     import altair as alt
 
+    value, y_title = y
+    split, drawn = series
+    labels = {name: label for name, label, _, _ in drawn}
+    needed = (value, *(limits or ()))
     points = [
         {
-            "channel": channel_label(row["channel"]),
+            "series": labels[row[split]],
             "bin": row[column],
-            "label": bin_label(row[column]),
-            # The two channels stand a little apart so that intervals do not cover each other.
-            "x": row[column] + (0.09 if row["channel"] == "recommendation" else -0.09),
-            "rate": float(row["click_rate"]),
-            "low": float(row["click_rate_low"]),
-            "high": float(row["click_rate_high"]),
-            "n_clicks": int(row["n_clicks"]),
+            "label": bin_label(row[column]) if pooled else str(row[column]),
+            # The series stand a little apart so that intervals do not cover each other.
+            "x": row[column] + (-0.09 if row[split] == drawn[0][0] else 0.09),
+            "rate": float(row[value]),
+            "low": float(row[limits[0]]) if limits else None,
+            "high": float(row[limits[1]]) if limits else None,
+            "n": int(row[n[0]]),
             "n_impressions": int(row["n_impressions"]),
-            "interval": percent_interval(row["click_rate_low"], row["click_rate_high"]),
+            "interval": percent_interval(row[limits[0]], row[limits[1]]) if limits else "",
         }
         for row in rows
         if row[column] is not None
-        and all(is_number(row[c]) for c in ("click_rate", "click_rate_low", "click_rate_high"))
+        and row[split] in labels
+        and all(is_number(row[c]) for c in needed)
     ]
     if not points:
         return None
     # The wide interval of a rare place must not flatten the curve: it may leave the plot.
-    highs = [point["high"] for point in points if 1 <= point["bin"] <= 10]
+    highs = [
+        point["high"] for point in points if limits and (not pooled or 1 <= point["bin"] <= 10)
+    ]
     top = min(1.0, 1.06 * max([*highs, *(point["rate"] for point in points)]))
-    channels = [channel_label(channel) for channel in CHANNELS]
     first = min(point["bin"] for point in points)
+    last = 11 if pooled else max(point["bin"] for point in points)
+    domain = [label for _, label, _, _ in drawn]
     colour = alt.Color(
-        "channel:N",
-        scale=alt.Scale(domain=channels, range=[_colour(channel) for channel in CHANNELS]),
+        "series:N",
+        scale=alt.Scale(domain=domain, range=[_colour(colour) for _, _, colour, _ in drawn]),
         legend=alt.Legend(title=None, orient="top", symbolOpacity=1, offset=10),
     )
+    pool_label = "datum.value == 11 ? '>10' : format(datum.value, 'd')"
     base = alt.Chart(alt.InlineData(values=points)).encode(
         x=alt.X(
             "x:Q",
             title=axis_title,
-            scale=alt.Scale(domain=[first - 0.4, 11.4], nice=False),
+            scale=alt.Scale(domain=[first - 0.4, last + 0.4], nice=False),
             axis=alt.Axis(
-                values=list(range(first, 12)),
-                labelExpr="datum.value == 11 ? '>10' : format(datum.value, 'd')",
+                values=list(range(first, last + 1)),
+                labelExpr=pool_label if pooled else "format(datum.value, 'd')",
                 grid=False,
             ),
         ),
@@ -121,32 +185,32 @@ def _curve_chart(
     )
     rate = alt.Y(
         "rate:Q",
-        title="Click rate",
+        title=y_title,
         scale=alt.Scale(domain=[0, top], nice=False),
         axis=alt.Axis(format=".0%", tickCount=5),
     )
     intervals = base.mark_rule(strokeWidth=5, opacity=0.28, clip=True).encode(
-        y=alt.Y("low:Q", title="Click rate"), y2="high:Q"
+        y=alt.Y("low:Q", title=y_title), y2="high:Q"
     )
     # Neither the card on top nor the pool of deep places is a next step of the curve.
-    line = (
-        base.transform_filter("datum.bin >= 1 && datum.bin <= 10")
-        .mark_line(strokeWidth=1.6)
-        .encode(y=rate)
-    )
+    on_line = base.transform_filter("datum.bin >= 1 && datum.bin <= 10") if pooled else base
+    line = on_line.mark_line(strokeWidth=1.6).encode(y=rate)
+    shapes = [shape for _, _, _, shape in drawn]
+    tooltip = [
+        alt.Tooltip("series:N", title=split.replace("_", " ").capitalize()),
+        alt.Tooltip("label:N", title=short_title),
+        alt.Tooltip("rate:Q", title=y_title, format=".2%"),
+        *([alt.Tooltip("interval:N", title="95% interval")] if limits else []),
+        alt.Tooltip("n:Q", title=n[1], format=","),
+        alt.Tooltip("n_impressions:Q", title="Impressions", format=","),
+    ]
     dots = base.mark_point(filled=True, size=62, opacity=1).encode(
         y=rate,
-        shape=alt.Shape("channel:N", scale=alt.Scale(domain=channels, range=["circle", "square"])),
-        tooltip=[
-            alt.Tooltip("channel:N", title="Channel"),
-            alt.Tooltip("label:N", title=short_title),
-            alt.Tooltip("rate:Q", title="Click rate", format=".2%"),
-            alt.Tooltip("interval:N", title="95% interval"),
-            alt.Tooltip("n_clicks:Q", title="Clicks", format=","),
-            alt.Tooltip("n_impressions:Q", title="Impressions", format=","),
-        ],
+        shape=alt.Shape("series:N", scale=alt.Scale(domain=domain, range=shapes)),
+        tooltip=tooltip,
     )
-    return _finished(alt.layer(intervals, line, dots).properties(height=300))
+    layers = [*([intervals] if limits else []), line, dots]
+    return _finished(alt.layer(*layers).properties(height=300))
 
 
 def leaderboard_chart(

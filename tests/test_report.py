@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 
-from qilin_dagster.report import QUERIES, Provenance, figures, write_report
+from qilin_dagster.engines.duckdb import DuckDBEngine
+from qilin_dagster.report import BIAS_VIEWS, QUERIES, Provenance, figures, write_report
 from qilin_dagster.report_blocks import difference_text
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -47,7 +49,8 @@ create table bias.click_rate_by_session_position (
     n_clicks bigint, click_rate double, click_rate_low double, click_rate_high double);
 create table bias.paper_values (
     paper_table varchar, measure varchar, cut varchar, paper_value double, our_value double,
-    difference double, relative_difference double);
+    difference double, relative_difference double, standard_error double, expectation varchar,
+    tolerance double, is_within boolean);
 create table evaluation.leaderboard (
     task varchar, mode varchar, run varchar, kind varchar, metric varchar, value double,
     low double, high double, n_requests bigint);
@@ -154,12 +157,17 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
     insert("bias.click_rate_by_position", by_position)
     insert("bias.click_rate_by_session_position", by_session)
     paper: list[tuple[Any, ...]] = []
+    judged = (0.01, "not comparable", None, None)
     for cut, values in PAPER.items():
         for measure, value, ours in zip(MEASURES, values, ENGAGEMENT[cut], strict=True):
-            paper.append(("Table 5", measure, cut, value, ours, ours - value, ours / value - 1))
+            paper.append(
+                ("Table 5", measure, cut, value, ours, ours - value, ours / value - 1, *judged)
+            )
     for transition, (*_, rate) in TRANSITIONS.items():
-        paper.append(("Table 6", "click_rate", transition, 0.2, rate, rate - 0.2, rate / 0.2 - 1))
-        paper.append(("Table 6", "clicks_per_request", transition, 4.0, None, None, None))
+        paper.append(
+            ("Table 6", "click_rate", transition, 0.2, rate, rate - 0.2, rate / 0.2 - 1, *judged)
+        )
+        paper.append(("Table 6", "clicks_per_request", transition, 4.0, *[None] * 4, *judged[1:]))
     insert("bias.paper_values", paper)
     scores: list[tuple[Any, ...]] = []
     for task, shift in (("search", 0.0), ("recommendation", 0.06)):
@@ -177,11 +185,30 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
     insert("evaluation.checks", CHECKS)
 
 
+@pytest.fixture(scope="session")
+def lab(tiny_engine: DuckDBEngine) -> dict[str, pa.Table]:
+    """Every bias view of the hand-written log, for those that are not made up here."""
+    with tiny_engine.connect() as tiny:
+        return {
+            name: tiny.sql(f"from {name}").to_arrow_table()
+            for name in BIAS_VIEWS
+            if f"create table {name} " not in RELATIONS
+        }
+
+
+def build_lab(connection: duckdb.DuckDBPyConnection, lab: dict[str, pa.Table]) -> None:
+    for name, rows in lab.items():
+        connection.register("lab_rows", rows)
+        connection.execute(f"create table {name} as from lab_rows")
+        connection.unregister("lab_rows")
+
+
 @pytest.fixture
-def lake() -> Iterator[duckdb.DuckDBPyConnection]:
+def lake(lab: dict[str, pa.Table]) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
         connection.execute(RELATIONS)
         fill(connection)
+        build_lab(connection, lab)
         yield connection
 
 
@@ -250,7 +277,7 @@ def test_page_is_well_formed_and_every_number_of_the_lake_is_on_it(
     html, markdown = written(lake, tmp_path)
     page = Page(html)
     assert page.open_tags == []
-    assert len(page.specs) == 6
+    assert len(page.specs) == 12
     for text in (page.text, markdown):
         for expected in (
             "1,517",  # requests in all
@@ -341,11 +368,12 @@ def test_page_on_published_rows_carries_no_banner(
     assert "Synthetic twin" not in markdown
 
 
-def test_empty_lake_is_described_in_words(tmp_path: Path) -> None:
+def test_empty_lake_is_described_in_words(tmp_path: Path, lab: dict[str, pa.Table]) -> None:
     with duckdb.connect() as nothing:
         html, markdown = written(nothing, tmp_path / "nothing")
         assert figures(nothing) == {}
         nothing.execute(RELATIONS)
+        build_lab(nothing, {name: rows.slice(0, 0) for name, rows in lab.items()})
         html_of_empty, _ = written(nothing, tmp_path / "empty")
         assert figures(nothing) == {}
     page = Page(html)
@@ -556,5 +584,5 @@ def test_browser_draws_all_plots_without_an_error_or_a_sideways_scroll(
     title = re.search(r"<title>(.*?)</title>", done.stdout)
     assert title, done.stderr
     assert "ERROR" not in title[1]
-    assert "MENU WORKS SVG 6 OVERFLOW 0" in title[1]
+    assert "MENU WORKS SVG 12 OVERFLOW 0" in title[1]
     assert not re.findall(r"CONSOLE.*", done.stderr)

@@ -11,7 +11,7 @@ from qilin_dagster.sources.twin.blocks import B, D
 from qilin_dagster.sources.twin.draws import Floats, Ints, offsets, picked, stream, within
 from qilin_dagster.sources.twin.lexicon import subjects
 from qilin_dagster.sources.twin.tables import World, as_lists
-from qilin_dagster.sources.twin.targets import AGE, GENDER, PLATFORM
+from qilin_dagster.sources.twin.targets import AGE, COUNTRY_SHARE, GENDER, PLATFORM
 from qilin_dagster.sources.twin.world import COMMERCIAL_POOL, SUBJECT_DOMAIN, VIDEO, Notes
 
 N_THIRD: Final = 546  # taxonomy level 3; with 'nan' and 'None' 548 values, as hashed by the script
@@ -57,20 +57,35 @@ def user_table(world: World) -> pa.Table:
     return pa.table(columns)
 
 
-PLACES: Final = (
-    *("中国  安徽  淮北", "中国  广东  深圳", "中国  广东  广州", "中国  浙江  杭州"),
-    *("中国  江苏  苏州", "中国  四川  成都", "中国  北京", "中国  上海", "中国  湖北  武汉"),
-    *("中国  陕西  西安", "中国  福建  厦门", "中国  山东  青岛", "中国  河南  郑州"),
-    *("Hong Kong  Tsuen Wan", "Hong Kong  Sha Tin", "安道尔", "澳大利亚  悉尼"),
-    *("冰岛", "马来西亚  吉隆坡", "日本  东京", "韩国  首尔", "United States  California"),
-    *("英国  伦敦", "加拿大  多伦多", "法国  巴黎", "新加坡"),
-)
+# Places with their country's share of the users whose place is known (the paper's section 4.1; the
+# rest is spread evenly), several places of a country alike.
+PLACES: Final[dict[str, tuple[str, ...]]] = {
+    "中国": (
+        *("中国  安徽  淮北", "中国  广东  深圳", "中国  广东  广州", "中国  浙江  杭州"),
+        *("中国  江苏  苏州", "中国  四川  成都", "中国  北京", "中国  上海", "中国  湖北  武汉"),
+        *("中国  陕西  西安", "中国  福建  厦门", "中国  山东  青岛", "中国  河南  郑州"),
+    ),
+    "安道尔": ("安道尔",),
+    "澳大利亚": ("澳大利亚  悉尼",),
+    "冰岛": ("冰岛",),
+    "马来西亚": ("马来西亚  吉隆坡",),
+    "elsewhere": (
+        *("Hong Kong  Tsuen Wan", "Hong Kong  Sha Tin", "日本  东京", "韩国  首尔"),
+        *("United States  California", "英国  伦敦", "加拿大  多伦多", "法国  巴黎", "新加坡"),
+    ),
+}
 
 
 def _locations(count: int, rng: np.random.Generator) -> pa.Array:
     """Mostly empty; else parts separated by two blanks, in Chinese or English."""
-    chosen = np.where(rng.random(count) < 0.62, len(PLACES), rng.integers(0, len(PLACES), count))
-    return pa.array([*PLACES, ""], pa.string()).take(pa.array(chosen))
+    places = [place for country in PLACES.values() for place in country]
+    shares = [
+        COUNTRY_SHARE[country] / len(names) for country, names in PLACES.items() for _ in names
+    ]
+    chosen = np.where(
+        rng.random(count) < 0.62, len(places), rng.choice(len(places), count, p=shares)
+    )
+    return pa.array([*places, ""], pa.string()).take(pa.array(chosen))
 
 
 def note_table(world: World, first: int, last: int) -> pa.Table:
@@ -230,8 +245,9 @@ def _image_paths(world: World, latent: Ints, n_images: Ints) -> pa.Array:
 def image_numbers(notes: Notes, latent: Ints) -> Ints:
     """How many image paths a note has; better notes have a few more."""
     u = (picked(latent + notes.first_draw, IMAGE_SALT, 1 << 30) + 0.5) / (1 << 30)
-    # A discrete exponential around the mean: stateless, so that every reader finds the same.
-    extra = np.floor(-np.log1p(-u) * np.exp(1.2 + 0.25 * notes.quality[latent])).astype(np.int64)
+    # A discrete exponential around the mean, such that notes with an image have 4.68 on average
+    # (paper, table 2): stateless, so that every reader finds the same.
+    extra = np.floor(-np.log1p(-u) * np.exp(1.42 + 0.25 * notes.quality[latent])).astype(np.int64)
     return np.where(notes.has_image[latent] == 1, np.minimum(1 + extra, 18), 0)
 
 

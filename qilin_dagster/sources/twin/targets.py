@@ -163,3 +163,14 @@ def sizes(scale: float) -> Sizes:
         shown=max(4, round(rows["dqa"] * ANSWERS_SHOWN / ROWS["dqa"])),
         transitions={name: max(1, round(count * of[name])) for name, count in TRANSITIONS.items()},
     )
+
+
+# Users by country, of those whose place is known (paper, section 4.1; of whom is an assumption).
+COUNTRY_SHARE: Final = {
+    "中国": 0.8432,
+    "安道尔": 0.0145,
+    "澳大利亚": 0.0122,
+    "冰岛": 0.0119,
+    "马来西亚": 0.0114,
+    "elsewhere": 0.1068,
+}
