@@ -5,7 +5,7 @@ from difflib import SequenceMatcher, get_close_matches
 
 import duckdb
 
-from qilin_dagster.catalog import load_catalog
+from qilin_dagster.catalog import view_names
 
 N_NEAREST = 3
 # Below this a name is another word, not a slip; and one much closer than others is the one meant.
@@ -24,8 +24,7 @@ WHERE = re.compile(r"\n\s*LINE \d+: .*", re.DOTALL)
 
 def no_relation(name: str, present: list[str]) -> str:
     """A sentence about a relation the lake does not serve, ``present`` being all it does."""
-    known = [view.qualified for view in load_catalog().views]
-    not_built = [relation for relation in known if relation not in present]
+    not_built = [relation for relation in view_names() if relation not in present]
     asked = name.lower()
     exact = [relation for relation in not_built if asked in (relation, _bare(relation))]
     namesakes = [relation for relation in present if _bare(relation) == _bare(asked)]
