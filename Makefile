@@ -2,7 +2,8 @@
 # make test  install, run the tests
 # make test-slow  the proofs that take minutes
 # make dev   the Dagster UI over what make run built
-# make check formatting, lint, types, SQL style
+# make check formatting, lint, types, SQL style, whether sql/README.md is up to date
+# make docs  write sql/README.md from the files beside it
 
 PYTHON ?= python3
 HOME_FOLDER := $(CURDIR)/.qilin
@@ -12,7 +13,7 @@ export QILIN_DATA ?= $(HOME_FOLDER)/twin
 export QILIN_LAKE ?= $(HOME_FOLDER)/lake
 export DAGSTER_HOME ?= $(QILIN_LAKE)/.dagster
 
-.PHONY: run test test-slow dev check clean
+.PHONY: run test test-slow dev check docs clean
 
 run: .venv/installed
 	test -e $(HOME_FOLDER)/twin/twin.json || $(BIN)/qilin twin $(HOME_FOLDER)/twin
@@ -36,6 +37,10 @@ check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy qilin_dagster models
 	$(BIN)/sqlfluff lint sql
+	$(BIN)/python -m qilin_dagster.catalog_page --check
+
+docs: .venv/installed
+	$(BIN)/python -m qilin_dagster.catalog_page
 
 clean:
 	rm -rf .venv .qilin

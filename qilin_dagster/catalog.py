@@ -125,6 +125,13 @@ def load_catalog(root: Path = SQL_ROOT) -> Catalog:
     return Catalog(tuple(views[name] for name in sorted(views, key=rank.__getitem__)))
 
 
+def view_names(root: Path = SQL_ROOT) -> list[str]:
+    """Names ``schema.view`` of all views, from their paths alone."""
+    return [
+        f"{schema}.{p.stem}" for schema in SCHEMAS for p in sorted((root / schema).glob("*.sql"))
+    ]
+
+
 def _read(path: Path) -> View:
     text = path.read_text(encoding="utf-8")
     schema, name = path.parent.name, path.stem

@@ -199,26 +199,47 @@ def build(
     show_default=True,
     type=click.Choice(["table", "csv", "json", "parquet"]),
 )
+@click.option(
+    "--timing/--no-timing",
+    default=None,
+    help="Print rows and wall time on stderr. [default: at the prompt only]",
+)
 @click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
 @_explains_errors
-def sql(statement: str | None, file: Any, format_: str, lake: Path | None) -> None:
-    """Ask the lake one question in SQL. Only reads, whatever the statement."""
+def sql(
+    statement: str | None, file: Any, format_: str, timing: bool | None, lake: Path | None
+) -> None:
+    """Ask the lake in SQL: one STATEMENT, or a prompt when there is none. Only reads."""
     from qilin_dagster.lake import Lake
-    from qilin_dagster.query import FORMATS, open_sandbox, run_query, write_rows
+    from qilin_dagster.query import FORMATS, answer, open_sandbox
 
-    if (statement is None) == (file is None):
+    if statement is not None and file is not None:
+        raise InputError("give the statement or -f FILE, not both")
+    settings = _settings(lake)
+    chosen = next(name for name in FORMATS if name == format_)
+    if statement is None and file is None and sys.stdin.isatty():
+        if not sys.stdout.isatty():
+            raise InputError("the prompt needs a terminal; to write into a file, give a statement")
+        from qilin_dagster.prompt import run_prompt
+
+        run_prompt(Lake(settings.lake), settings, chosen, shows_timing=timing is not False)
+        return
+    text = statement if statement is not None else (file or sys.stdin).read()
+    if not text.strip():
         raise InputError(
             'give one statement, as in qilin sql "from core.requests limit 5" or qilin sql -f FILE'
         )
-    settings = _settings(lake)
-    text = statement if statement is not None else file.read()
     asks_the_catalog = "duckdb_" in text.lower()
     connection = open_sandbox(Lake(settings.lake), settings, comments=asks_the_catalog)
     try:
-        chosen = next(name for name in FORMATS if name == format_)
-        write_rows(run_query(connection, text), chosen, sys.stdout)
+        answered = answer(connection, text, chosen, sys.stdout)
+    except KeyboardInterrupt:
+        _fail("cancelled", 130)
     finally:
         connection.close()
+    if timing:
+        sys.stdout.flush()
+        click.echo(str(answered), err=True)
 
 
 @main.command()

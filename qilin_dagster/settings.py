@@ -19,7 +19,8 @@ class Settings:
 
     ``search_clock_offset`` is in hours ("auto" detects it); ``threads`` and ``memory_limit`` (a
     DuckDB size such as ``4GB``) bound each DuckDB connection; None leaves DuckDB's own choice of
-    threads and 60 % of the machine's memory. ``device`` is a torch device or "auto".
+    threads and 60 % of the machine's memory. ``spill`` is where DuckDB puts what does not fit into
+    memory, by default ``.spill`` in the lake. ``device`` is a torch device or "auto".
     """
 
     data: Path | None
@@ -27,6 +28,7 @@ class Settings:
     seed: int = 7
     threads: int | None = None
     memory_limit: str | None = None
+    spill: Path | None = None
     search_clock_offset: str = "auto"
     device: str = "auto"
 
@@ -34,12 +36,14 @@ class Settings:
     def from_environment(cls) -> "Settings":
         """Settings from the environment; raises InputError for a value that cannot be used."""
         data = os.environ.get("QILIN_DATA")
+        spill = os.environ.get("QILIN_SPILL")
         return cls(
             data=Path(data).expanduser().absolute() if data else None,
             lake=Path(os.environ.get("QILIN_LAKE") or DEFAULT_LAKE).expanduser().absolute(),
             seed=_whole_number("QILIN_SEED", 7),
             threads=_whole_number("QILIN_THREADS", 0) or None,
             memory_limit=os.environ.get("QILIN_MEMORY_LIMIT") or None,
+            spill=Path(spill).expanduser().absolute() if spill else None,
             search_clock_offset=os.environ.get("QILIN_SEARCH_CLOCK_OFFSET") or "auto",
             device=os.environ.get("QILIN_DEVICE") or "auto",
         )

@@ -1,5 +1,8 @@
 """sql/ as a catalog: the rules every file keeps, and the ones that are refused."""
 
+import json
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -180,3 +183,47 @@ def test_comments_are_in_the_database_a_researcher_opens(tiny_engine: DuckDBEngi
         "and table_name = 'impressions' and column_name = 'dwell_s'"
     ).fetchall() == [(CATALOG["core.impressions"].column_comments["dwell_s"],)]
     assert connection.execute("select count(*) from core.requests").fetchall() == [(7,)]
+
+
+# In a process that knows DuckDB alone, somewhere else on the disk.
+PLAIN_DUCKDB = """
+import json, sys, duckdb
+connection = duckdb.connect(sys.argv[1], read_only=True)
+views = connection.execute(
+    "select schema_name || '.' || view_name, comment from duckdb_views() where not internal"
+).fetchall()
+columns = connection.execute(
+    "select schema_name || '.' || table_name, column_name, comment from duckdb_columns() "
+    "where not internal"
+).fetchall()
+counted = {name: connection.execute(f"select count(*) from {name}").fetchall()[0][0]
+           for name, _ in views}
+for name, _ in views:
+    connection.execute(f"select * from {name} limit 3").fetchall()
+print(json.dumps([views, columns, counted]))
+"""
+
+
+def test_every_view_answers_in_a_plain_duckdb_elsewhere(
+    tiny_engine: DuckDBEngine, tiny: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    path = tiny_engine.export_catalog()
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", PLAIN_DUCKDB, str(path)],
+        cwd=tmp_path,
+        env={"HOME": str(tmp_path), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    views, columns, counted = json.loads(done.stdout)
+    assert list(tmp_path.iterdir()) == []
+    comments, column_comments = dict(views), defaultdict(dict)
+    for relation, column, comment in columns:
+        column_comments[relation][column] = comment
+    for view in CATALOG.views:
+        assert comments[view.qualified] == view.comment
+        assert column_comments[view.qualified] == view.column_comments
+        here = tiny.execute(f"select count(*) from {view.qualified}").fetchall()
+        assert counted[view.qualified] == here[0][0]
+    assert set(counted) >= {f"published.{name}" for name in ("notes", "dqa", "clock")}

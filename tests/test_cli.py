@@ -254,3 +254,23 @@ def test_sql_reads_a_file_and_standard_input(real_build, tmp_path: Path) -> None
     asked = ("sql", "--lake", lake, "--format", "csv", "-f")
     assert qilin(*asked, tmp_path / "q.sql").stdout == "one\n1\n"
     assert qilin(*asked, "-", stdin="select 2 as two").stdout == "two\n2\n"
+
+
+def test_sql_reads_a_pipe_and_tells_the_time_on_stderr(real_build) -> None:
+    _, lake = real_build
+    piped = qilin("sql", "--lake", lake, "--format", "csv", "--timing", stdin="select 3 as three")
+    assert piped.stdout == "three\n3\n"
+    assert piped.stderr.startswith("1 row, 0.")
+    assert qilin("sql", "--lake", lake, stdin="select 3").stderr == ""
+    assert "not both" in qilin("sql", "--lake", lake, "select 1", "-f", "-", stdin="x").stderr
+
+
+def test_one_statement_does_not_load_the_prompt() -> None:
+    code = (
+        "import sys, qilin_dagster.cli, qilin_dagster.query; "
+        "print([m for m in sys.modules if m.partition('.')[0] in ('prompt_toolkit', 'pygments')])"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout == "[]\n"

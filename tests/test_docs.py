@@ -1,5 +1,6 @@
 """The README tells the truth about commands, files and schemas."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -80,3 +81,17 @@ def test_the_python_example_runs(
     (example,) = code_blocks("python")
     exec(compile(example, "README.md", "exec"), {})
     assert "request_id" in capfd.readouterr().out
+
+
+def test_the_first_look_runs(tiny_engine: DuckDBEngine, tmp_path: Path) -> None:
+    looked = subprocess.run(
+        [sys.executable, REPOSITORY / "examples" / "first_look.py"],
+        cwd=tmp_path,
+        env={**os.environ, "QILIN_LAKE": str(tiny_engine.lake.root), "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for word in ("position_bin", "shape: ", "Click rate in search by position", "#####"):
+        assert word in looked.stdout
+    assert "examples/first_look.py" in README

@@ -5,6 +5,7 @@ from the files their manifests name, views from sql/. That costs tens of millise
 nothing to lock. Which relation means what is in sql/; what a manifest is, in lake.py.
 """
 
+import contextlib
 import os
 import uuid
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 import duckdb
 
 from qilin_dagster.catalog import Catalog, View, load_catalog
+from qilin_dagster.errors import InputError
 from qilin_dagster.lake import SPILL, Lake, LakeError, Manifest, Written, version_of
 from qilin_dagster.settings import Settings
 from qilin_dagster.sources.layout import TABLES
@@ -54,14 +56,24 @@ class DuckDBEngine:
     def open(self) -> duckdb.DuckDBPyConnection:
         """An empty in-memory connection within the settings' limits, in UTC."""
         connection = duckdb.connect()
+        spill = self.settings.spill or self.lake.root / SPILL
+        # DuckDB makes the last folder of the path when it spills, and deletes it when it closes.
+        with contextlib.suppress(OSError):
+            # A lake that cannot be written is still read; only a query that spills fails then.
+            if self.lake.root.is_dir():
+                spill.mkdir(parents=True, exist_ok=True)
         settings = {
             "memory_limit": self.settings.memory_limit or f"{_machine_gigabytes() * 0.6:.1f}GB",
             # Not in the current folder, which is where DuckDB would put it.
-            "temp_directory": str(self.lake.root / SPILL / f"{os.getpid()}"),
+            "temp_directory": str(spill / f"{os.getpid()}.{uuid.uuid4().hex[:8]}"),
             "TimeZone": "UTC",
         }
         for name, value in settings.items():
-            connection.execute(f"set {name} = {_literal(value)}")
+            try:
+                connection.execute(f"set {name} = {_literal(value)}")
+            except duckdb.Error as error:
+                connection.close()
+                raise InputError(f"{name} = {value!r} cannot be used: {error}") from error
         if self.settings.threads:
             connection.execute(f"set threads = {self.settings.threads}")
         # DuckDB prints a bar into pipes too, which would break machine-readable output.
