@@ -124,7 +124,9 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_a_lake_under_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(LakeError, match=r"cannot read the lake .*Not a directory"):
+    with pytest.raises(
+        LakeError, match=r"cannot write the lock file into the lake .*Not a directory"
+    ):
         publish(Lake(tmp_path / "file" / "lake"), "one")
 
 

@@ -111,7 +111,6 @@ def _build(
                 for descendant in engine.catalog.descendants(view.qualified):
                     blocked.setdefault(descendant, view.qualified)
     record_outcomes(engine.lake, outcomes)
-    engine.export_catalog()
 
 
 def _validate(

@@ -5,15 +5,15 @@ from the files their manifests name, views from sql/. That costs tens of millise
 nothing to lock. Which relation means what is in sql/; what a manifest is, in lake.py.
 """
 
+import functools
 import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
 from qilin_dagster.catalog import Catalog, View, load_catalog
-from qilin_dagster.lake import SPILL, Lake, LakeError, Manifest, Written, version_of
+from qilin_dagster.lake import Lake, LakeError, Manifest, Written, aside_of, version_of
 from qilin_dagster.settings import Settings
 from qilin_dagster.sources.layout import TABLES
 
@@ -43,7 +43,7 @@ class DuckDBEngine:
     def __init__(self, lake: Lake, settings: Settings, catalog: Catalog | None = None):
         self.lake = lake
         self.settings = settings
-        self.catalog = catalog if catalog is not None else load_catalog()
+        self.catalog = catalog if catalog is not None else _catalog()
 
     def open(self) -> duckdb.DuckDBPyConnection:
         """An empty in-memory connection within the settings' limits, in UTC."""
@@ -51,7 +51,7 @@ class DuckDBEngine:
         settings = {
             "memory_limit": self.settings.memory_limit or f"{_machine_gigabytes() * 0.6:.1f}GB",
             # Not in the current folder, which is where DuckDB would put it.
-            "temp_directory": str(self.lake.root / SPILL / f"{os.getpid()}"),
+            "temp_directory": str(self.lake.spill_folder()),
             "TimeZone": "UTC",
         }
         for name, value in settings.items():
@@ -168,10 +168,32 @@ class DuckDBEngine:
             n_bytes=sum(file.n_bytes for file in manifest.files),
         )
 
+    def serve(self) -> None:
+        """Show readers, <lake>/catalog.duckdb included, everything as it is now."""
+        self.lake.serve()
+        self.export_catalog()
+
+    def behind(self) -> list[str]:
+        """Stored tables made from another version of a relation than the present, and of which.
+
+        Not a fault: a build of parts leaves what it was not asked for as it was.
+        """
+        found = []
+        for table in self.lake.tables():
+            manifest = self.lake.manifest(table)
+            for parent, version in (manifest.inputs if manifest else {}).items():
+                try:
+                    is_behind = self.version(parent) != version
+                except MissingRelationError:
+                    is_behind = False  # Not a relation: a file, a recipe.
+                if is_behind:
+                    found.append(f"{table} is older than {parent}")
+        return found
+
     def export_catalog(self) -> Path:
         """Write <lake>/catalog.duckdb: views and comments for other DuckDB tools, no data."""
         target = self.lake.root / CATALOG_FILE
-        aside = self.lake.root / f".{CATALOG_FILE}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+        aside = aside_of(target)
         try:
             connection = duckdb.connect(str(aside))
             try:
@@ -182,6 +204,12 @@ class DuckDBEngine:
         finally:
             aside.unlink(missing_ok=True)
         return target
+
+
+@functools.cache
+def _catalog() -> Catalog:
+    """The project's own SQL, read once a process: a fifth of a second."""
+    return load_catalog()
 
 
 def write_select(connection: duckdb.DuckDBPyConnection, select: str, folder: Path) -> Written:
