@@ -313,6 +313,8 @@ def verify(lake: Path | None) -> None:
     served = store.for_readers()
     for line in DuckDBEngine(served, settings).behind():
         click.echo(f"note: {line}; build it to bring it up to date", err=True)
+    if not served.tables():
+        click.echo("note: no build has ended yet; readers see nothing", err=True)
     click.echo(f"{len(served.tables())} tables whole, content {served.content_hash()}")
 
 
