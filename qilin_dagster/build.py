@@ -70,6 +70,7 @@ def run_build(
     """
 
     from qilin_dagster.definitions import defs
+    from qilin_dagster.engines.duckdb import DuckDBEngine
 
     reads_data = keys is None or any(key.path[0] == "published" for key in keys)
     if reads_data:
@@ -86,6 +87,9 @@ def run_build(
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             tags={"qilin/data": str(settings.data), "qilin/lake": str(settings.lake)},
         )
+        if result.success and lake.tables() and not lake.is_served():
+            # Dagster keeps the errors of a run's last step, showing readers the tables, to itself.
+            DuckDBEngine(lake, settings).serve()
     lines = [*_failures(result, settings), *_checks(result)]
     if not result.success and lake.for_readers().tables():
         lines.append(f"readers of {lake.root} keep the last build that succeeded")

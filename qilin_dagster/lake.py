@@ -214,14 +214,20 @@ class Lake:
 
     def serve(self) -> None:
         """Show readers all tables as they are now, at once."""
+        if self.tables() and not self.is_served():
+            try:
+                replace_text(self.root / SERVED, self._served_text())
+            except OSError as error:
+                raise self.cannot_write(SERVED, error) from error
+
+    def is_served(self) -> bool:
+        """True when readers see every table as the last builder left it."""
+        return self._read(self.root / SERVED) == self._served_text()
+
+    def _served_text(self) -> str:
         present = {table: self.manifest(table) for table in self.tables()}
         tables = {name: asdict(manifest) for name, manifest in present.items() if manifest}
-        text = json.dumps({"tables": tables}, indent=1, ensure_ascii=False)
-        if tables and self._read(self.root / SERVED) != text:
-            try:
-                replace_text(self.root / SERVED, text)
-            except OSError as error:
-                raise self._cannot_write(SERVED, error) from error
+        return json.dumps({"tables": tables}, indent=1, ensure_ascii=False)
 
     def publish(
         self,
@@ -293,12 +299,10 @@ class Lake:
                 os.utime(folder / replaced.snapshot_id)
             replace_text(folder / MANIFEST, manifest.to_json())
         except OSError as error:
-            raise self._cannot_write(table, error) from error
+            raise self.cannot_write(table, error) from error
         except Exception as error:
-            # DuckDB, Polars and safetensors have errors of their own for a full disk.
-            if os.strerror(errno.ENOSPC) in str(error):
-                full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                raise self._cannot_write(table, full) from error
+            if (full := full_disk_in(error)) is not None:
+                raise self.cannot_write(table, full) from error
             raise
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -421,15 +425,14 @@ class Lake:
     def _locked(self, wait: bool) -> Iterator[None]:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = (self.root / LOCK).open("a+", encoding="utf-8")
+            lock = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
-            raise self._cannot_write("the lock file", error) from error
-        with lock:
+            raise self.cannot_write("the lock file", error) from error
+        try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                lock.seek(0)
-                holder = lock.read().strip() or "another process"
+                holder = os.pread(lock, 1000, 0).decode(errors="replace") or "another process"
                 if not wait:
                     raise LakeBusyError(
                         f"{holder} is building the lake {self.root}; one build at a time. "
@@ -442,20 +445,23 @@ class Lake:
                     f"the file system of the lake {self.root} cannot lock files "
                     f"({error.strerror}), so two builds could mix: put the lake on another disk"
                 ) from error
+            now = datetime.now(UTC).isoformat(sep=" ", timespec="seconds")
+            holder = f"process {os.getpid()} on {platform.node()} (since {now})"
             try:
-                lock.truncate(0)
-                now = datetime.now(UTC).isoformat(sep=" ", timespec="seconds")
-                lock.write(f"process {os.getpid()} on {platform.node()} (since {now})")
-                lock.flush()
+                os.truncate(lock, 0)
+                os.pwrite(lock, holder.encode(), 0)
             except OSError as error:
-                raise self._cannot_write("the lock file", error) from error
+                raise self.cannot_write("the lock file", error) from error
             yield
-            with contextlib.suppress(OSError):  # Who held the lock last is of no use to anyone.
-                lock.truncate(0)
+            os.truncate(lock, 0)
+        finally:
+            os.close(lock)
 
     def _sweep(self) -> None:
         """Remove what dead processes left aside; the builder's lock is held, so no other stages."""
         try:
+            # DuckDB makes a connection's own folder in it, but not this one.
+            (self.root / SPILL).mkdir(exist_ok=True)
             for left in self.root.glob(f"{STAGING}/*"):
                 shutil.rmtree(left)
             for pattern in (".*.aside.*", f"[!.]*/*/.{MANIFEST}.aside.*"):
@@ -466,9 +472,9 @@ class Lake:
                 if node == platform.node() and not _is_alive(int(pid)):
                     shutil.rmtree(left)
         except OSError as error:
-            raise self._cannot_write("what a dead build left", error) from error
+            raise self.cannot_write("over what a dead build left", error) from error
 
-    def _cannot_write(self, what: str, error: OSError) -> LakeError:
+    def cannot_write(self, what: str, error: OSError) -> LakeError:
         """The message for a write that failed: what, where, why, and what to do."""
         text = f"cannot write {what} into the lake {self.root}: {error.strerror or error}"
         folder = next(p for p in (self.root, *self.root.parents) if p.is_dir())
@@ -508,6 +514,12 @@ def replace_text(path: Path, text: str) -> None:
         _sync(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def full_disk_in(error: Exception) -> OSError | None:
+    """DuckDB, Polars and safetensors have errors of their own for a full disk: as the usual one."""
+    text = os.strerror(errno.ENOSPC)
+    return OSError(errno.ENOSPC, text) if text in str(error) else None
 
 
 def aside_of(path: Path) -> Path:

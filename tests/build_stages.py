@@ -60,6 +60,16 @@ def build(data: Path, lake: Path, start: str, reached: Connection) -> None:
     reached.send("done")
 
 
+def build_views_forever(data: tuple[Path, Path], lake: Path) -> None:
+    """Build the stages up to the views from one log and from the other, until killed."""
+    while True:
+        for path in reversed(data):
+            with Lake(lake).building(wait=True):
+                for name, run in stages(path, lake):
+                    if name in ("published", "core", "serve"):
+                        run()
+
+
 def stages(data: Path, lake: Path) -> Iterator[tuple[str, Callable[[], object]]]:
     lakehouse = Lakehouse(data=str(data), lake=str(lake))
     engine = lakehouse.engine()

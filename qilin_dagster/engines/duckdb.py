@@ -13,7 +13,15 @@ from pathlib import Path
 import duckdb
 
 from qilin_dagster.catalog import Catalog, View, load_catalog
-from qilin_dagster.lake import Lake, LakeError, Manifest, Written, aside_of, version_of
+from qilin_dagster.lake import (
+    Lake,
+    LakeError,
+    Manifest,
+    Written,
+    aside_of,
+    full_disk_in,
+    version_of,
+)
 from qilin_dagster.settings import Settings
 from qilin_dagster.sources.layout import TABLES
 
@@ -53,6 +61,9 @@ class DuckDBEngine:
             # Not in the current folder, which is where DuckDB would put it.
             "temp_directory": str(self.lake.spill_folder()),
             "TimeZone": "UTC",
+            # Both would fetch and run code from the network when a query seems to need it.
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
         }
         for name, value in settings.items():
             connection.execute(f"set {name} = {_literal(value)}")
@@ -170,8 +181,8 @@ class DuckDBEngine:
 
     def serve(self) -> None:
         """Show readers, <lake>/catalog.duckdb included, everything as it is now."""
-        self.lake.serve()
         self.export_catalog()
+        self.lake.serve()
 
     def behind(self) -> list[str]:
         """Stored tables made from another version of a relation than the present, and of which.
@@ -201,8 +212,14 @@ class DuckDBEngine:
             finally:
                 connection.close()
             os.replace(aside, target)
+        except (duckdb.Error, LakeError, OSError) as error:
+            full = full_disk_in(error)
+            if full is None:
+                raise
+            raise self.lake.cannot_write(CATALOG_FILE, full) from error
         finally:
-            aside.unlink(missing_ok=True)
+            for left in (aside, aside.with_name(f"{aside.name}.wal")):
+                left.unlink(missing_ok=True)
         return target
 
 
