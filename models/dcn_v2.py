@@ -157,16 +157,25 @@ def save_weights(model: DCNV2, path: str | Path) -> None:
 def load(path: str | Path) -> DCNV2:
     """Read what `save_weights` wrote; the model is on the CPU and set to score, not to train.
 
+    Weights are read as tensors only, and the configuration names sizes only; no code comes along.
+
     Raises:
         FileNotFoundError: no weights or no configuration at the path.
+        ValueError: a configuration with other entries than a `DCNV2Config` has.
         RuntimeError: weights that do not fit the configuration.
     """
     path = Path(path)
     values = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    values["architecture"]["hidden"] = tuple(values["architecture"]["hidden"])
-    values["architecture"] = DCNV2Architecture(**values["architecture"])
-    values["cardinalities"] = tuple(values["cardinalities"])
-    model = DCNV2(DCNV2Config(**values))
+    try:
+        values["architecture"]["hidden"] = tuple(values["architecture"]["hidden"])
+        values["architecture"] = DCNV2Architecture(**values["architecture"])
+        values["cardinalities"] = tuple(values["cardinalities"])
+        config = DCNV2Config(**values)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{path.with_suffix('.json')} is no DCN-V2 configuration: {error}") from (
+            error
+        )
+    model = DCNV2(config)
     model.load_state_dict(load_file(path))
     return model.eval()
 

@@ -1,14 +1,16 @@
 """What ``qilin build`` does: one Dagster run in this process, kept where the UI finds it."""
 
+import contextlib
 import difflib
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qilin_dagster.errors import InputError
-from qilin_dagster.lake import Lake
+from qilin_dagster.lake import Lake, LakeError
 from qilin_dagster.settings import REPOSITORY, Settings
 from qilin_dagster.sources.clock import decide_clocks
 from qilin_dagster.sources.published import inspect
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
 # Errors whose message is written for the person who can mend them.
-EXPLAINED = ("InputError", "LakeError", "MissingRelationError")
+EXPLAINED = ("InputError", "LakeError", "LakeBusyError", "MissingRelationError")
 
 
 @dataclass(frozen=True)
@@ -58,22 +60,25 @@ def selected_keys(selects: tuple[str, ...]) -> "list[dg.AssetKey] | None":
     return selected
 
 
-def run_build(settings: Settings, keys: "list[dg.AssetKey] | None") -> Outcome:
-    """Run the selected assets with their checks.
+def run_build(
+    settings: Settings, keys: "list[dg.AssetKey] | None", *, wait: bool = False
+) -> Outcome:
+    """Run the selected assets with their checks; readers see the result when all succeeded.
 
-    Raises InputError before anything is written when the data folder is unusable.
+    Raises InputError before anything is written when the data folder is unusable, and
+    LakeBusyError when another process builds the lake and ``wait`` is not set.
     """
-    import dagster as dg
 
     from qilin_dagster.definitions import defs
+    from qilin_dagster.engines.duckdb import DuckDBEngine
 
     reads_data = keys is None or any(key.path[0] == "published" for key in keys)
     if reads_data:
         _require_usable(settings)
     _set_environment(settings)
-    _prepare_home(settings.lake)
+    lake = Lake(settings.lake)
     job = defs.resolve_implicit_global_asset_job_def()
-    with dg.DagsterInstance.get() as instance:
+    with lake.building(wait=wait), _run_storage(settings.lake) as instance:
         result = job.execute_in_process(
             instance=instance,
             asset_selection=keys,
@@ -82,8 +87,12 @@ def run_build(settings: Settings, keys: "list[dg.AssetKey] | None") -> Outcome:
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             tags={"qilin/data": str(settings.data), "qilin/lake": str(settings.lake)},
         )
-    lake = Lake(settings.lake)
-    lines = [*_failures(result), *_checks(result)]
+        if result.success and lake.tables() and not lake.is_served():
+            # Dagster keeps the errors of a run's last step, showing readers the tables, to itself.
+            DuckDBEngine(lake, settings).serve()
+    lines = [*_failures(result, settings), *_checks(result)]
+    if not result.success and lake.for_readers().tables():
+        lines.append(f"readers of {lake.root} keep the last build that succeeded")
     manifest = lake.manifest("reports.overview")
     wants_report = keys is None or any(key.path[0] == "reports" for key in keys)
     report = (
@@ -117,16 +126,30 @@ def _set_environment(settings: Settings) -> None:
             os.environ[name] = str(value)
 
 
-def _prepare_home(lake: Path) -> None:
+@contextlib.contextmanager
+def _run_storage(lake: Path) -> "Iterator[dg.DagsterInstance]":
     """DAGSTER_HOME, by default inside the lake, so that runs are kept beside what they made."""
+    import dagster as dg
+    from sqlalchemy.exc import OperationalError
+
     home = Path(os.environ.get("DAGSTER_HOME") or lake / ".dagster").absolute()
-    home.mkdir(parents=True, exist_ok=True)
-    if not (home / "dagster.yaml").exists():
-        shutil.copy(REPOSITORY / "dagster.yaml", home / "dagster.yaml")
-    os.environ["DAGSTER_HOME"] = str(home)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not (home / "dagster.yaml").exists():
+            shutil.copy(REPOSITORY / "dagster.yaml", home / "dagster.yaml")
+        os.environ["DAGSTER_HOME"] = str(home)
+        with dg.DagsterInstance.get() as instance:
+            yield instance
+    except (OperationalError, OSError) as error:
+        reason = error.orig if isinstance(error, OperationalError) else error
+        raise LakeError(
+            f"Dagster cannot write its record of runs in {home}: {reason}; "
+            "make room or name another folder with DAGSTER_HOME. "
+            "Readers of the lake keep the last complete build"
+        ) from error
 
 
-def _failures(result: "dg.ExecuteInProcessResult") -> list[str]:
+def _failures(result: "dg.ExecuteInProcessResult", settings: Settings) -> list[str]:
     """What went wrong in each failed step; a fault of the program also says where."""
     lines = []
     for event in result.all_events:
@@ -142,6 +165,13 @@ def _failures(result: "dg.ExecuteInProcessResult") -> list[str]:
             if cause.cls_name in EXPLAINED:
                 # The message alone says what to do; its class before the colon does not.
                 lines.append(f"{step}: {cause.message.partition(': ')[2].strip()}")
+            elif cause.cls_name == "OutOfMemoryException":
+                limit = settings.memory_limit or "60 % of this machine's memory"
+                lines.append(
+                    f"{step}: DuckDB needs more memory than {limit}; set QILIN_MEMORY_LIMIT to "
+                    "more, or QILIN_THREADS to fewer threads, which need less each: "
+                    f"{cause.message.partition(': ')[2].splitlines()[0].strip()}"
+                )
             else:
                 lines.append(f"{step} failed: {cause.message.strip()}")
                 lines.extend(line.rstrip() for line in (cause.stack or [])[-2:])

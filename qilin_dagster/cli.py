@@ -163,9 +163,16 @@ def audit(data: Path | None, as_json: bool, expect: Path | None) -> None:
     metavar="HOURS",
     help="Hours the search clock runs ahead of UTC. [default: detected]",
 )
+@click.option(
+    "--wait", is_flag=True, help="If another build is at work on the lake, wait until it ends."
+)
 @_explains_errors
 def build(
-    data: Path | None, lake: Path | None, selects: tuple[str, ...], search_clock_offset: str | None
+    data: Path | None,
+    lake: Path | None,
+    selects: tuple[str, ...],
+    search_clock_offset: str | None,
+    wait: bool,
 ) -> None:
     """Build the lake: published files, views, features, rankers, evaluation, report."""
     from qilin_dagster.build import run_build, selected_keys
@@ -174,7 +181,7 @@ def build(
     if search_clock_offset is not None:
         settings = replace(settings, search_clock_offset=search_clock_offset)
     _log_to_stderr()
-    outcome = run_build(settings, selected_keys(selects))
+    outcome = run_build(settings, selected_keys(selects), wait=wait)
     for line in outcome.lines:
         click.echo(line, err=True)
     if outcome.report is not None:
@@ -300,11 +307,36 @@ def report(lake: Path | None, open_: bool) -> None:
     """Print the path of the newest report."""
     from qilin_dagster.lake import Lake
 
-    folder = Lake(_settings(lake).lake).snapshot_folder("reports.overview")
+    folder = Lake(_settings(lake).lake).for_readers().snapshot_folder("reports.overview")
     path = folder / "report.html"
     if open_:
         click.launch(str(path))
     click.echo(str(path))
+
+
+@main.command()
+@click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
+@_explains_errors
+def verify(lake: Path | None) -> None:
+    """Read every byte of the lake and name what is damaged. Exit code 1 if anything is."""
+    from qilin_dagster.engines.duckdb import DuckDBEngine
+    from qilin_dagster.lake import Lake
+
+    settings = _settings(lake)
+    store = Lake(settings.lake)
+    if not store.tables():
+        raise InputError(f"there is no lake in {settings.lake}")
+    faults = store.verify()
+    for fault in faults:
+        click.echo(f"fault: {fault}", err=True)
+    if faults:
+        raise SystemExit(1)
+    served = store.for_readers()
+    for line in DuckDBEngine(served, settings).behind():
+        click.echo(f"note: {line}; build it to bring it up to date", err=True)
+    if not served.tables():
+        click.echo("note: no build has ended yet; readers see nothing", err=True)
+    click.echo(f"{len(served.tables())} tables whole, content {served.content_hash()}")
 
 
 @main.command()
@@ -314,7 +346,7 @@ def report(lake: Path | None, open_: bool) -> None:
     default=60.0,
     show_default=True,
     metavar="MINUTES",
-    help="Keep younger ones, which a reader may still have open.",
+    help="Keep those replaced later, which a reader may still have open.",
 )
 @_explains_errors
 def gc(lake: Path | None, older_than: float) -> None:

@@ -1,19 +1,29 @@
 """Snapshots and manifests: the only writer of stored tables.
 
 A stored table is a folder ``<lake>/<schema>/<table>/`` with immutable snapshots, each a folder
-named by the hash of its inputs and its code, and one ``manifest.json`` that names the present
+named by the hash of its inputs and its code, and one ``manifest.json`` that names the newest
 snapshot. Publishing writes the snapshot aside, syncs it to disk and replaces the manifest with one
-atomic rename: a reader sees the old table or the new one, never a mixture.
+atomic rename, so a build that dies goes on where it stopped.
+
+Readers do not follow these manifests but ``<lake>/lake.json``, a copy of all of them that a
+complete build leaves behind with one atomic rename: they see every table of one build or every
+table of the next, never a mixture, and nothing of a build that failed.
+
+One process at a time builds a lake. Its lock dies with it.
 
 What a table means, and how SQL makes it, is not known here.
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
+import platform
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -28,11 +38,23 @@ if TYPE_CHECKING:
 
 STAGING = ".staging"
 SPILL = ".spill"
-LOCK = ".lock"
+LOCK = ".build.lock"
+SERVED = "lake.json"
+MANIFEST = "manifest.json"
+
+log = logging.getLogger("qilin")
+
+# Lakes this process holds the lock of, so that a step of a build does not wait for its own build.
+_held: set[Path] = set()
+_one_thread_builds = threading.RLock()
 
 
 class LakeError(Exception):
     """The lake's folder cannot be read or written as it should; the message says which part."""
+
+
+class LakeBusyError(LakeError):
+    """Another process builds this lake now; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +89,10 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
-        fields = json.loads(text)
+        return cls.from_fields(json.loads(text))
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> "Manifest":
         fields["files"] = tuple(File(**file) for file in fields["files"])
         fields["columns"] = tuple((name, type_) for name, type_ in fields["columns"])
         return cls(**fields)
@@ -102,10 +127,19 @@ def version_of(inputs: Mapping[str, str], code_version: str) -> str:
 
 
 class Lake:
-    """A folder of stored tables. Reading makes nothing; the folder appears with the first write."""
+    """A folder of stored tables. Reading makes nothing; the folder appears with the first write.
 
-    def __init__(self, root: Path):
+    As it comes, this is the builder's view: the newest manifest of each table. `for_readers` gives
+    the tables of the last complete build.
+    """
+
+    def __init__(self, root: Path, served: Mapping[str, Manifest] | None = None):
         self.root = root.expanduser().absolute()
+        self._served = served
+
+    def for_readers(self) -> "Lake":
+        """The lake as the last complete build left it; stays so, whatever is built meanwhile."""
+        return Lake(self.root, self._read_served())
 
     def table_folder(self, table: str) -> Path:
         schema, _, name = table.partition(".")
@@ -113,21 +147,21 @@ class Lake:
 
     def tables(self) -> list[str]:
         """Names ``schema.table`` of all published tables."""
+        if self._served is not None:
+            return sorted(self._served)
         return sorted(
             f"{path.parent.parent.name}.{path.parent.name}"
-            for path in self.root.glob("[!.]*/*/manifest.json")
+            for path in self.root.glob(f"[!.]*/*/{MANIFEST}")
         )
 
     def manifest(self, table: str) -> Manifest | None:
         """The present manifest, or None when the table was never published."""
-        path = self.table_folder(table) / "manifest.json"
+        if self._served is not None:
+            return self._served.get(table)
+        text = self._read(path := self.table_folder(table) / MANIFEST)
         try:
-            return Manifest.from_json(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise LakeError(f"cannot read the lake {self.root}: {error}") from error
-        except (ValueError, TypeError, KeyError) as error:
+            return None if text is None else Manifest.from_json(text)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise LakeError(f"{path} is not a manifest of this lake: {error}") from error
 
     def files(self, manifest: Manifest, suffix: str = ".parquet") -> list[Path]:
@@ -147,6 +181,54 @@ class Lake:
         manifest = self.manifest(table)
         return manifest is not None and manifest.snapshot_id == version_of(inputs, code_version)
 
+    @contextlib.contextmanager
+    def building(self, *, wait: bool = False) -> Iterator[None]:
+        """Be the one process that builds this lake; what dead builds left aside is removed first.
+
+        Readers see nothing of the build before `serve` is called in it; if it never is, they keep
+        what they have, and only where they have nothing they get what was built.
+
+        Raises:
+            LakeBusyError: another process builds the lake, and ``wait`` is not set.
+            LakeError: the folder cannot be written, or its file system has no locks.
+        """
+        if self._served is not None:
+            raise ValueError("this is what readers see; build through Lake(root)")
+        if not _one_thread_builds.acquire(blocking=wait):
+            raise LakeBusyError(f"another thread of this process builds the lake {self.root}")
+        try:
+            if self.root in _held:
+                yield
+                return
+            with self._locked(wait):
+                _held.add(self.root)
+                try:
+                    self._sweep()
+                    yield
+                finally:
+                    _held.discard(self.root)
+                    if not (self.root / SERVED).exists():
+                        self.serve()
+        finally:
+            _one_thread_builds.release()
+
+    def serve(self) -> None:
+        """Show readers all tables as they are now, at once."""
+        if self.tables() and not self.is_served():
+            try:
+                replace_text(self.root / SERVED, self._served_text())
+            except OSError as error:
+                raise self.cannot_write(SERVED, error) from error
+
+    def is_served(self) -> bool:
+        """True when readers see every table as the last builder left it."""
+        return self._read(self.root / SERVED) == self._served_text()
+
+    def _served_text(self) -> str:
+        present = {table: self.manifest(table) for table in self.tables()}
+        tables = {name: asdict(manifest) for name, manifest in present.items() if manifest}
+        return json.dumps({"tables": tables}, indent=1, ensure_ascii=False)
+
     def publish(
         self,
         table: str,
@@ -155,17 +237,33 @@ class Lake:
         code_version: str,
         write: Callable[[Path], Written],
     ) -> Manifest:
-        """Make a snapshot with ``write(empty folder)`` and make it the present one.
+        """Make a snapshot with ``write(empty folder)`` and make it the newest one.
 
-        The old table stays present until the last step, whatever ``write`` raises. A snapshot of
-        the same inputs and code that is already there is kept and ``write`` is not called again.
+        The old table stays until the last step, whatever ``write`` raises. A snapshot of the same
+        inputs and code that is already there is kept and ``write`` is not called again. Outside of
+        a build this is a build of its own: it waits for its turn, and readers see it at the end.
         """
         snapshot_id = version_of(inputs, code_version)
-        present = self.manifest(table)
-        if present is not None and present.snapshot_id == snapshot_id:
-            return present
+        is_alone = self.root not in _held
+        with self.building(wait=True):
+            manifest = self.manifest(table)
+            if manifest is None or manifest.snapshot_id != snapshot_id:
+                manifest = self._publish(table, snapshot_id, inputs, code_version, write, manifest)
+            if is_alone:
+                self.serve()
+        return manifest
+
+    def _publish(
+        self,
+        table: str,
+        snapshot_id: str,
+        inputs: Mapping[str, str],
+        code_version: str,
+        write: Callable[[Path], Written],
+        replaced: Manifest | None,
+    ) -> Manifest:
         folder = self.table_folder(table)
-        staging = self.root / STAGING / f"{table}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+        staging = self.root / STAGING / f"{table}.{uuid.uuid4().hex[:8]}"
         try:
             staging.mkdir(parents=True)
             written = write(staging)
@@ -187,54 +285,213 @@ class Lake:
             )
             for path in [*(staging / name for name in names), staging]:
                 _sync(path)
-            with self._lock():
-                present = self.manifest(table)
-                if present is not None and present.snapshot_id == snapshot_id:
-                    return present  # another build made the same while we wrote
-                folder.mkdir(parents=True, exist_ok=True)
-                target = folder / snapshot_id
-                if not _holds(target, staging, names):
-                    # Nothing there, or of a dead build and with other bytes than just hashed.
-                    shutil.rmtree(target, ignore_errors=True)
-                    os.rename(staging, target)
-                    _sync(folder)
-                # Else the same bytes were published before: readers of that time may have them
-                # open, so they stay as they are.
-                replace_text(folder / "manifest.json", manifest.to_json())
+            folder.mkdir(parents=True, exist_ok=True)
+            target = folder / snapshot_id
+            if not _holds(target, staging, names):
+                # Nothing there, or of a dead build and with other bytes than just hashed.
+                shutil.rmtree(target, ignore_errors=True)
+                os.rename(staging, target)
+                _sync(folder)
+            # Else the same bytes were published before: readers of that time may have them open,
+            # so they stay as they are.
+            if replaced is not None and (folder / replaced.snapshot_id).is_dir():
+                # The clean-up counts from the moment in which a snapshot was replaced.
+                os.utime(folder / replaced.snapshot_id)
+            replace_text(folder / MANIFEST, manifest.to_json())
         except OSError as error:
-            raise LakeError(f"cannot write {table} into the lake {self.root}: {error}") from error
+            raise self.cannot_write(table, error) from error
+        except Exception as error:
+            if (full := full_disk_in(error)) is not None:
+                raise self.cannot_write(table, full) from error
+            raise
         finally:
             shutil.rmtree(staging, ignore_errors=True)
         return manifest
 
-    def collect_garbage(self, *, older_than_s: float) -> list[Path]:
-        """Delete snapshots that no manifest names, and what dead builds left of their own.
+    def verify(self) -> list[str]:
+        """Every fault of the tables that builders and readers see, a sentence each.
 
-        Younger ones stay: a reader may have opened them just before they were replaced.
+        Reads every byte: manifests parse and name themselves, files exist with their size and
+        SHA-256, row counts are those of the Parquet footers, snapshots hold nothing else.
+        """
+        faults = []
+        found: dict[tuple[str, str], Manifest] = {}
+        for lake in (self.for_readers(), Lake(self.root)):
+            for table in lake.tables():
+                try:
+                    manifest = lake.manifest(table)
+                except LakeError as error:
+                    faults.append(str(error))
+                    continue
+                if manifest is not None:
+                    if manifest.table != table:
+                        faults.append(f"{table}: its manifest is of {manifest.table}")
+                    found[table, manifest.snapshot_id] = manifest
+        for (table, _), manifest in sorted(found.items()):
+            faults += [f"{table}: {fault}" for fault in self._faults_of(manifest)]
+        return faults
+
+    def content_hash(self) -> str:
+        """Hash of every file of every table but the reports, which say when they were written.
+
+        Equal for two lakes built from the same data, wherever they and the data lie.
+        """
+        digest = hashlib.sha256()
+        for table in self.tables():
+            manifest = self.manifest(table)
+            if manifest is not None and not table.startswith("reports."):
+                digest.update(f"{table} {manifest.n_rows}\n".encode())
+                digest.update("".join(f"{file.sha256}\n" for file in manifest.files).encode())
+        return digest.hexdigest()[:16]
+
+    def spill_folder(self, inside: Path | None = None) -> Path:
+        """A name for one connection's spilled data, by which others see whether its owner lives.
+
+        It lies in the folder ``inside``, by default one of the lake.
+        """
+        owner = f"{os.getpid()}.{uuid.uuid4().hex[:8]}.{platform.node()}"
+        return (inside or self.root / SPILL) / owner
+
+    def collect_garbage(self, *, older_than_s: float) -> list[Path]:
+        """Delete snapshots replaced longer ago than this, and what dead builds left.
+
+        Younger ones stay: a reader may have opened them before they were replaced. Raises
+        LakeBusyError during a build, whose snapshots no manifest names yet.
         """
         deleted = []
         limit = time.time() - older_than_s
-        with self._lock():
+        with self.building():
+            served = self.for_readers()
             for folder in sorted(p for p in self.root.glob("[!.]*/*") if p.is_dir()):
-                manifest = self.manifest(f"{folder.parent.name}.{folder.name}")
+                table = f"{folder.parent.name}.{folder.name}"
+                manifests = (self.manifest(table), served.manifest(table))
+                kept = {manifest.snapshot_id for manifest in manifests if manifest is not None}
                 for snapshot in sorted(p for p in folder.iterdir() if p.is_dir()):
-                    is_present = manifest is not None and snapshot.name == manifest.snapshot_id
-                    if not is_present and snapshot.stat().st_mtime < limit:
+                    if snapshot.name not in kept and snapshot.stat().st_mtime < limit:
                         shutil.rmtree(snapshot)
                         deleted.append(snapshot)
-            for left in sorted([*self.root.glob(f"{STAGING}/*"), *self.root.glob(f"{SPILL}/*")]):
-                if left.stat().st_mtime < limit:
-                    shutil.rmtree(left, ignore_errors=True)
-                    deleted.append(left)
         return deleted
 
+    def _read_served(self) -> dict[str, Manifest]:
+        text = self._read(path := self.root / SERVED)
+        try:
+            tables = {} if text is None else json.loads(text)["tables"]
+            return {name: Manifest.from_fields(fields) for name, fields in tables.items()}
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise LakeError(
+                f"{path} is not a list of this lake's tables ({error}); "
+                "delete it and run qilin build"
+            ) from error
+
+    def _read(self, path: Path) -> str | None:
+        try:
+            return path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise LakeError(f"cannot read the lake {self.root}: {error}") from error
+
+    def _faults_of(self, manifest: Manifest) -> Iterator[str]:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        folder = self.table_folder(manifest.table)
+        if manifest.snapshot_id != version_of(manifest.inputs, manifest.code_version):
+            yield f"snapshot {manifest.snapshot_id} is not named by its inputs and its code"
+        is_whole = True
+        for file in manifest.files:
+            path = folder / file.path
+            fault = None
+            if not path.is_file():
+                fault = "is missing"
+            elif path.stat().st_size != file.n_bytes:
+                fault = f"has {path.stat().st_size:,} bytes, not {file.n_bytes:,}"
+            elif sha256_of(path) != file.sha256:
+                fault = "has other bytes than were written"
+            if fault is not None:
+                is_whole = False
+                yield f"{path} {fault}"
+        snapshot = folder / manifest.snapshot_id
+        named = {folder / file.path for file in manifest.files}
+        for path in sorted(p for p in snapshot.rglob("*") if p.is_file() and p not in named):
+            yield f"{path} belongs to no table"
+        tables = self.files(manifest)
+        if is_whole and tables:
+            try:
+                n_rows = sum(pq.read_metadata(path).num_rows for path in tables)
+            except (pa.ArrowInvalid, OSError) as error:
+                yield f"cannot be read as Parquet: {error}"
+            else:
+                if n_rows != manifest.n_rows:
+                    yield f"has {n_rows:,} rows, and {manifest.n_rows:,} in its manifest"
+
     @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        """Publishers take turns for the moment in which names change; readers never wait."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / LOCK).open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    def _locked(self, wait: bool) -> Iterator[None]:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.root / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise self.cannot_write("the lock file", error) from error
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(lock, 1000, 0).decode(errors="replace") or "another process"
+                if not wait:
+                    raise LakeBusyError(
+                        f"{holder} is building the lake {self.root}; one build at a time. "
+                        "Wait until it ends (qilin build --wait does so), or stop it"
+                    ) from None
+                log.info("waiting: %s is building the lake %s", holder, self.root)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError as error:
+                raise LakeError(
+                    f"the file system of the lake {self.root} cannot lock files "
+                    f"({error.strerror}), so two builds could mix: put the lake on another disk"
+                ) from error
+            now = datetime.now(UTC).isoformat(sep=" ", timespec="seconds")
+            holder = f"process {os.getpid()} on {platform.node()} (since {now})"
+            try:
+                os.truncate(lock, 0)
+                os.pwrite(lock, holder.encode(), 0)
+            except OSError as error:
+                raise self.cannot_write("the lock file", error) from error
             yield
+            os.truncate(lock, 0)
+        finally:
+            os.close(lock)
+
+    def _sweep(self) -> None:
+        """Remove what dead processes left aside; the builder's lock is held, so no other stages."""
+        try:
+            # DuckDB makes a connection's own folder in it, but not this one.
+            (self.root / SPILL).mkdir(exist_ok=True)
+            for left in self.root.glob(f"{STAGING}/*"):
+                shutil.rmtree(left)
+            for pattern in (".*.aside.*", f"[!.]*/*/.{MANIFEST}.aside.*"):
+                for left in self.root.glob(pattern):
+                    left.unlink()
+            for left in self.root.glob(f"{SPILL}/*.*.*"):
+                pid, _, node = left.name.split(".", 2)
+                if node == platform.node() and not _is_alive(int(pid)):
+                    shutil.rmtree(left)
+        except OSError as error:
+            raise self.cannot_write("over what a dead build left", error) from error
+
+    def cannot_write(self, what: str, error: OSError) -> LakeError:
+        """The message for a write that failed: what, where, why, and what to do."""
+        text = f"cannot write {what} into the lake {self.root}: {error.strerror or error}"
+        folder = next(p for p in (self.root, *self.root.parents) if p.is_dir())
+        match error.errno:
+            case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
+                free = shutil.disk_usage(folder).free / 1e6
+                text += (
+                    f" ({free:,.0f} MB free); make room (qilin gc deletes old snapshots) "
+                    "or name another folder with --lake"
+                )
+            case errno.EACCES | errno.EPERM | errno.EROFS:
+                text += "; name a folder you may write to with --lake"
+        return LakeError(f"{text}. Readers keep the last complete build")
 
 
 def connect(lake: Path | None = None) -> "duckdb.DuckDBPyConnection":
@@ -247,13 +504,13 @@ def connect(lake: Path | None = None) -> "duckdb.DuckDBPyConnection":
     from qilin_dagster.settings import Settings
 
     settings = Settings.from_environment()
-    root = Lake(lake if lake is not None else settings.lake)
-    return DuckDBEngine(root, settings).connect(comments=True)
+    served = Lake(lake if lake is not None else settings.lake).for_readers()
+    return DuckDBEngine(served, settings).connect(comments=True)
 
 
 def replace_text(path: Path, text: str) -> None:
     """Write a file aside, sync it, and rename it over the old one."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    aside = aside_of(path)
     try:
         aside.write_text(text, encoding="utf-8")
         _sync(aside)
@@ -263,10 +520,31 @@ def replace_text(path: Path, text: str) -> None:
         aside.unlink(missing_ok=True)
 
 
+def full_disk_in(error: Exception) -> OSError | None:
+    """DuckDB, Polars and safetensors have errors of their own for a full disk: as the usual one."""
+    text = os.strerror(errno.ENOSPC)
+    return OSError(errno.ENOSPC, text) if text in str(error) else None
+
+
+def aside_of(path: Path) -> Path:
+    """A hidden name beside the path to write under; a later build removes what stays there."""
+    return path.with_name(f".{path.name}.aside.{uuid.uuid4().hex[:8]}")
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # Alive, of another user.
+    return True
 
 
 def _holds(target: Path, staging: Path, names: list[Path]) -> bool:

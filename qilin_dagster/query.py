@@ -64,6 +64,7 @@ def open_sandbox(
 
     ``comments`` also defines the comments, a quarter of a second that only catalog queries need.
     """
+    lake = lake.for_readers()
     if not lake.tables():
         raise InputError(
             f"there is no lake in {lake.root}: build one with qilin build, or name it with --lake"

@@ -1,5 +1,7 @@
 """What assets are handed: where the data and the lake are. Opens nothing by itself."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +33,22 @@ class Lakehouse(dg.ConfigurableResource[None]):
         if self.lake:
             settings = replace(settings, lake=Path(self.lake).expanduser().absolute())
         return settings
+
+    @contextlib.contextmanager
+    def yield_for_execution(  # type: ignore[override]  # Declared to give None, it gives self.
+        self, context: dg.InitResourceContext
+    ) -> Iterator["Lakehouse"]:
+        """A run is one build: it waits for its turn, and readers see it when no step failed."""
+        if context.run is None or context.instance is None:
+            yield self  # A sensor looks and builds nothing.
+            return
+        with self.store.building(wait=True):
+            yield self
+            failures = context.instance.all_logs(
+                context.run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE
+            )
+            if not failures and self.store.tables():
+                self.engine().serve()
 
     @property
     def store(self) -> Lake:

@@ -199,5 +199,12 @@ def _not_trained(folder: Path, recipe: BM25Recipe | DCNV2Recipe, reason: TooLitt
 
 
 def _described(recipe: BM25Recipe | DCNV2Recipe, facts: dict[str, Any]) -> str:
+    """The model card, without the seconds of the epochs: the same training gives it again."""
     card = {"recipe": dataclasses.asdict(recipe), **facts}
+    if "history" in facts:
+        epochs = [
+            {name: value for name, value in epoch.items() if name != "seconds"}
+            for epoch in facts["history"]["epochs"]
+        ]
+        card["history"] = {**facts["history"], "epochs": epochs}
     return json.dumps(card, indent=1, ensure_ascii=False)

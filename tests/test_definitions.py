@@ -188,11 +188,11 @@ class TestSensor:
 
         def look(data: Path):
             nonlocal cursor
-            context = dg.build_sensor_context(
-                cursor=cursor,
-                resources={"lakehouse": Lakehouse(data=str(data), lake=str(tmp_path / "lake"))},
-            )
-            outcome = data_folder.evaluate_tick(context)
+            resource = Lakehouse(data=str(data), lake=str(tmp_path / "lake"))
+            with dg.build_sensor_context(
+                cursor=cursor, resources={"lakehouse": resource}
+            ) as context:
+                outcome = data_folder.evaluate_tick(context)
             cursor = outcome.cursor
             return outcome
 

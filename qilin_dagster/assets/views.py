@@ -111,7 +111,6 @@ def _build(
                 for descendant in engine.catalog.descendants(view.qualified):
                     blocked.setdefault(descendant, view.qualified)
     record_outcomes(engine.lake, outcomes)
-    engine.export_catalog()
 
 
 def _validate(
@@ -161,7 +160,7 @@ def preview(connection: "duckdb.DuckDBPyConnection", relation: str) -> str:
 
 def _short(value: object) -> str:
     text = "" if value is None else str(value)
-    text = text.replace("|", "\\|").replace("\n", " ")
+    text = text.replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
     return text if len(text) <= PREVIEW_CHARACTERS else text[: PREVIEW_CHARACTERS - 1] + "…"
 
 

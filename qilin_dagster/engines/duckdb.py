@@ -6,8 +6,8 @@ nothing to lock. Which relation means what is in sql/; what a manifest is, in la
 """
 
 import contextlib
+import functools
 import os
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,15 @@ import duckdb
 
 from qilin_dagster.catalog import Catalog, View, load_catalog
 from qilin_dagster.errors import InputError
-from qilin_dagster.lake import SPILL, Lake, LakeError, Manifest, Written, version_of
+from qilin_dagster.lake import (
+    Lake,
+    LakeError,
+    Manifest,
+    Written,
+    aside_of,
+    full_disk_in,
+    version_of,
+)
 from qilin_dagster.settings import Settings
 from qilin_dagster.sources.layout import TABLES
 
@@ -51,22 +59,25 @@ class DuckDBEngine:
     def __init__(self, lake: Lake, settings: Settings, catalog: Catalog | None = None):
         self.lake = lake
         self.settings = settings
-        self.catalog = catalog if catalog is not None else load_catalog()
+        self.catalog = catalog if catalog is not None else _catalog()
 
     def open(self) -> duckdb.DuckDBPyConnection:
         """An empty in-memory connection within the settings' limits, in UTC."""
         connection = duckdb.connect()
-        spill = self.settings.spill or self.lake.root / SPILL
+        spill = self.lake.spill_folder(self.settings.spill)
         # DuckDB makes the last folder of the path when it spills, and deletes it when it closes.
         with contextlib.suppress(OSError):
             # A lake that cannot be written is still read; only a query that spills fails then.
             if self.lake.root.is_dir():
-                spill.mkdir(parents=True, exist_ok=True)
+                spill.parent.mkdir(parents=True, exist_ok=True)
         settings = {
             "memory_limit": self.settings.memory_limit or f"{_machine_gigabytes() * 0.6:.1f}GB",
             # Not in the current folder, which is where DuckDB would put it.
-            "temp_directory": str(spill / f"{os.getpid()}.{uuid.uuid4().hex[:8]}"),
+            "temp_directory": str(spill),
             "TimeZone": "UTC",
+            # Both would fetch and run code from the network when a query seems to need it.
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
         }
         for name, value in settings.items():
             try:
@@ -186,10 +197,32 @@ class DuckDBEngine:
             n_bytes=sum(file.n_bytes for file in manifest.files),
         )
 
+    def serve(self) -> None:
+        """Show readers, <lake>/catalog.duckdb included, everything as it is now."""
+        self.export_catalog()
+        self.lake.serve()
+
+    def behind(self) -> list[str]:
+        """Stored tables made from another version of a relation than the present, and of which.
+
+        Not a fault: a build of parts leaves what it was not asked for as it was.
+        """
+        found = []
+        for table in self.lake.tables():
+            manifest = self.lake.manifest(table)
+            for parent, version in (manifest.inputs if manifest else {}).items():
+                try:
+                    is_behind = self.version(parent) != version
+                except MissingRelationError:
+                    is_behind = False  # Not a relation: a file, a recipe.
+                if is_behind:
+                    found.append(f"{table} is older than {parent}")
+        return found
+
     def export_catalog(self) -> Path:
         """Write <lake>/catalog.duckdb: views and comments for other DuckDB tools, no data."""
         target = self.lake.root / CATALOG_FILE
-        aside = self.lake.root / f".{CATALOG_FILE}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+        aside = aside_of(target)
         try:
             connection = duckdb.connect(str(aside))
             try:
@@ -197,9 +230,21 @@ class DuckDBEngine:
             finally:
                 connection.close()
             os.replace(aside, target)
+        except (duckdb.Error, LakeError, OSError) as error:
+            full = full_disk_in(error)
+            if full is None:
+                raise
+            raise self.lake.cannot_write(CATALOG_FILE, full) from error
         finally:
-            aside.unlink(missing_ok=True)
+            for left in (aside, aside.with_name(f"{aside.name}.wal")):
+                left.unlink(missing_ok=True)
         return target
+
+
+@functools.cache
+def _catalog() -> Catalog:
+    """The project's own SQL, read once a process: a fifth of a second."""
+    return load_catalog()
 
 
 def write_select(connection: duckdb.DuckDBPyConnection, select: str, folder: Path) -> Written:

@@ -7,6 +7,7 @@ folder unusable raises one InputError that names every fault by file, table and 
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +63,7 @@ class DataFolder:
     @property
     def twin(self) -> dict[str, object] | None:
         """What twin.json says when the folder is a synthetic twin; only report titles ask."""
-        path = self.path / "twin.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return _read_twin(self.path)
 
     @property
     def display_name(self) -> str:
@@ -71,7 +71,7 @@ class DataFolder:
         twin = self.twin
         if twin is None:
             return self.path.name
-        return f"synthetic twin, scale {twin.get('scale')}, seed {twin.get('seed')}"
+        return f"synthetic twin, scale {twin['scale']}, seed {twin['seed']}"
 
 
 def inspect(data: Path) -> DataFolder:
@@ -82,7 +82,10 @@ def inspect(data: Path) -> DataFolder:
             if not data.exists()
             else f"{data} is a file, not a data folder"
         )
-    faults: list[str] = []
+    faults = list(_links_out_of(data))
+    if faults:
+        raise InputError("\n".join(faults[:MAX_FAULTS_SHOWN]))
+    _read_twin(data)
     tables = {}
     for name, columns in TABLES.items():
         try:
@@ -148,6 +151,36 @@ def _find_files(folder: Path) -> list[Path]:
     parquet = sorted(folder.glob("*.parquet"))
     # save_to_disk writes <table>/data-*.arrow, or <table>/<split>/data-*.arrow for a dict.
     return parquet or sorted(folder.glob("*.arrow")) or sorted(folder.glob("*/*.arrow"))
+
+
+def _links_out_of(data: Path) -> Iterator[str]:
+    """Files that would be read and lie elsewhere: a data set chooses no path on this machine."""
+    inside = Path(os.path.realpath(data))
+    tables = [path for table in TABLES for path in (data / table, *_find_files(data / table))]
+    for path in (*tables, *_find_qrels(data).values(), data / "twin.json"):
+        target = Path(os.path.realpath(path))
+        if not target.is_relative_to(inside):
+            yield (
+                f"{path} is a link to {target}, outside the data folder {data}, and is not "
+                "followed; put the file itself there"
+            )
+
+
+def _read_twin(data: Path) -> dict[str, object] | None:
+    path = data / "twin.json"
+    if not path.is_file():
+        return None
+    try:
+        twin = json.loads(path.read_text(encoding="utf-8"))
+        is_twin = all(type(twin[name]) in (int, float) for name in ("scale", "seed"))
+    except (ValueError, TypeError, KeyError, RecursionError, OSError):
+        is_twin = False
+    if not is_twin:
+        raise InputError(
+            f"{path} does not describe a twin: an object with the numbers scale and seed is "
+            "needed; if the folder is no twin, delete the file"
+        )
+    return dict(twin)
 
 
 def _find_qrels(data: Path) -> dict[str, Path]:

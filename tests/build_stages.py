@@ -1,0 +1,112 @@
+"""A whole build of a small log stage by stage, cheap enough to be killed 200 times.
+
+The assets' own functions on the hand-written log, without Dagster's run and without checks, whose
+start and imports cost seconds each. The rankers are the real ones at a tiny size. Importing this
+module imports all they need, so that a fork server pays for it once.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+# For the fork server; the stages import them where they use them.
+import altair  # noqa: F401
+import jinja2  # noqa: F401
+import polars  # noqa: F401
+import vl_convert  # noqa: F401
+
+import models.bm25
+import models.loop  # noqa: F401
+import qilin_dagster.leaderboard
+import qilin_dagster.report
+import qilin_dagster.training  # noqa: F401
+from models import recipes
+from models.recipes import DCNV2Recipe
+from qilin_dagster.assets import evaluation, features, raw, reports, training
+from qilin_dagster.lake import Lake
+from qilin_dagster.resources import Lakehouse
+from tests import published_log
+
+STAGES = ("published", "core", "features", "training", "evaluation", "reports", "serve")
+N_SEARCHES = 12
+
+
+def write_log(folder: Path, *, extra_note: bool) -> Path:
+    """The hand-written log with searches enough to train on; two versions differ in every table."""
+    tables = published_log.tables()
+    last = 60 if extra_note else 59
+    for number in range(N_SEARCHES):
+        clicked, other = 1 + number % 5, (number + 2) % 5
+        details = [
+            published_log.impression("search_train", clicked, 1.0, number * last, 1),
+            published_log.impression("search_train", other, 2.0, number * last),
+        ]
+        row = published_log.search("search_train", 100 + number, number % 2, details)
+        tables["search_train"].append(row)
+    if extra_note:
+        tables["notes"].append(published_log.note(6))
+        tables["user_feat"].append(published_log.user(2))
+    return published_log.write(folder, tables)
+
+
+def build(data: Path, lake: Path, start: str, reached: Connection) -> None:
+    """Build from a stage on, sending the name of each as it begins, and "done" at the end."""
+    with Lake(lake).building(wait=True):
+        for name, run in stages(data, lake):
+            if STAGES.index(name) >= STAGES.index(start):
+                reached.send(name)
+                run()
+    reached.send("done")
+
+
+def build_views_forever(data: tuple[Path, Path], lake: Path) -> None:
+    """Build the stages up to the views from one log and from the other, until killed."""
+    while True:
+        for path in reversed(data):
+            with Lake(lake).building(wait=True):
+                for name, run in stages(path, lake):
+                    if name in ("published", "core", "serve"):
+                        run()
+
+
+def stages(data: Path, lake: Path) -> Iterator[tuple[str, Callable[[], object]]]:
+    lakehouse = Lakehouse(data=str(data), lake=str(lake))
+    engine = lakehouse.engine()
+
+    def views() -> None:
+        connection = engine.connect()
+        try:
+            for view in engine.catalog.views:
+                engine.build(connection, view)
+        finally:
+            connection.close()
+
+    def rankers() -> None:
+        for recipe in training.RECIPES:
+            asset = (
+                training._dcn_v2(_tiny(recipe))
+                if isinstance(recipe, DCNV2Recipe)
+                else training._bm25(recipe)
+            )
+            asset(lakehouse=lakehouse)
+
+    yield "published", lambda: list(raw.published_files(lakehouse=lakehouse))
+    yield "core", views
+    yield (
+        "features",
+        lambda: [
+            asset(lakehouse=lakehouse)
+            for asset in (features.search_ranking, features.recommendation_ranking)
+        ],
+    )
+    yield "training", rankers
+    yield "evaluation", lambda: evaluation.leaderboard(lakehouse=lakehouse)
+    yield "reports", lambda: reports.overview(lakehouse=lakehouse)
+    yield "serve", engine.serve
+
+
+def _tiny(recipe: DCNV2Recipe) -> DCNV2Recipe:
+    smoke = recipes.dcn_v2_search_smoke()
+    limits = replace(smoke.training, min_fit_requests=1, min_validation_requests=1, max_epochs=2)
+    return replace(smoke, name=recipe.name, task=recipe.task, training=limits)
