@@ -47,6 +47,12 @@ def _count(connection: "duckdb.DuckDBPyConnection", sql: str) -> int:
     return int(connection.execute(sql).fetchall()[0][0] or 0)
 
 
+def _for_example(connection: "duckdb.DuckDBPyConnection", sql: str) -> str:
+    """The first rows of a query of one text column, as the end of a sentence; empty without."""
+    found = [str(row[0]) for row in connection.execute(f"{sql} limit 3").fetchall()]
+    return f"; for example {', '.join(found)}" if found else ""
+
+
 def _exact(
     found: Findings, subject: str, name: str, expected: int, n: int, *, about: str, advice: str
 ) -> bool:
@@ -105,14 +111,24 @@ def _ids(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None:
         "note_idx_is_row_number",
         about="Is note_idx the row of notes, so that both number the same note?",
         expected="note_idx equals the row of notes, counted from 0 over all files",
-        measured=f"{n_bad:,} rows differ",
+        measured=f"{n_bad:,} rows differ"
+        + _for_example(
+            connection,
+            "select 'note_idx ' || coalesce(note_idx::varchar, 'null') || ' in row ' || row_number"
+            " from published.notes where note_idx is distinct from row_number order by row_number",
+        )
+        if n_bad
+        else "0 rows differ",
         value=n_bad,
         is_good=n_bad == 0,
         advice="Shards are missing or in another order. Never take a note by row number; join by "
         "note_idx.",
     )
     for column, tables in KEYS.items():
-        union = " union all ".join(f"select {column} from published.{table}" for table in tables)
+        union = " union all ".join(
+            f"select {column}, '{table}' as source, row_number from published.{table}"
+            for table in tables
+        )
         # Ids that are the row numbers are unique without being counted.
         n_twice = (
             _count(connection, f"select count(*) - count(distinct {column}) from ({union})")
@@ -124,7 +140,16 @@ def _ids(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None:
             f"unique.{column}",
             about=f"Is each {column} given once, over {' and '.join(tables)}?",
             expected=f"no {column} twice (or missing) in {', '.join(tables)}",
-            measured=f"{n_twice:,} rows too many",
+            measured=f"{n_twice:,} rows too many"
+            + _for_example(
+                connection,
+                f"select coalesce({column}::varchar, 'null') || ' in ' || string_agg(source"
+                " || ' row ' || row_number, ' and ' order by source, row_number)"
+                f" from ({union}) group by {column} having count(*) > 1 or {column} is null"
+                f" order by {column}",
+            )
+            if n_twice
+            else "0 rows too many",
             value=n_twice,
             is_good=n_twice == 0,
             advice=f"Rows of one {column} would be joined with each other and counted more than "
@@ -144,16 +169,28 @@ def _ids(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None:
             on a.user_idx = u.user_idx
         """
     ).fetchall()[0]
-    for column, table, n_missing, n, what in (
-        ("note_idx", "notes", n_unknown, n_shown, "impressions"),
-        ("user_idx", "user_feat", n_of_nobody, n_asked, "requests"),
+    unknown_notes = (
+        "select 'note ' || e.note_idx || ' in ' || a.source_table || ' row ' || a.row_number"
+        " from exposures as e inner join asked as a on e.request_id = a.request_id"
+        " anti join published.notes as o on e.note_idx = o.note_idx order by all"
+    )
+    unknown_users = (
+        "select 'user ' || coalesce(a.user_idx::varchar, 'null') || ' in ' || a.source_table"
+        " || ' row ' || a.row_number"
+        " from asked as a anti join published.user_feat as u on a.user_idx = u.user_idx"
+        " order by all"
+    )
+    for column, table, n_missing, n, what, example in (
+        ("note_idx", "notes", n_unknown, n_shown, "impressions", unknown_notes),
+        ("user_idx", "user_feat", n_of_nobody, n_asked, "requests", unknown_users),
     ):
         found.add(
             SIZE,
             f"known.{column}",
             about=f"Is every {column} of the log in {table}?",
             expected=f"every {column} of the log is in {table}",
-            measured=f"{n_missing or 0:,} of {n or 0:,} {what} without",
+            measured=f"{n_missing or 0:,} of {n or 0:,} {what} without"
+            + (_for_example(connection, example) if n_missing else ""),
             value=n_missing or 0,
             is_good=not n_missing,
             advice=f"Rows whose {column} is not in {table} are lost in an inner join. Join left, "
@@ -229,7 +266,16 @@ def _labels(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None:
             f"requests_without_click.{table}",
             about=f"Does every request of {table} have a click?",
             expected="0: the release keeps only requests with a click",
-            measured=f"{n_without:,} of {n:,}",
+            measured=f"{n_without:,} of {n:,}"
+            + _for_example(
+                connection,
+                "select 'row ' || a.row_number from asked as a"
+                " left join lists as l on a.request_id = l.request_id"
+                f" where a.source_table = '{table}' and coalesce(l.n_clicked, 0) = 0"
+                " order by a.row_number",
+            )
+            if n_without
+            else f"0 of {n:,}",
             value=n_without,
             is_good=n_without == 0,
             advice="Click rates given at least one click do not compare with these rows. Leave "
@@ -341,7 +387,8 @@ def _qrels(connection: "duckdb.DuckDBPyConnection", found: Findings, table: str)
         "2025): every metric would be near 0. Take the present file, or label from the clicks."
         if is_reordered
         else f"{QRELS_FILES[table]} does not label this table: qid must be the row of the table "
-        "from 0, in its published order. Was the table filtered or sorted? Label from the clicks.",
+        "from 0, in its published order. Was the table filtered or sorted, or are there doubled "
+        "ids (unique.*)? Label from the clicks.",
     )
     return is_published
 
@@ -520,15 +567,28 @@ def _positions(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None
         from lists group by source_table order by source_table
         """
     ).fetchall():
+        is_good = not n_null and not n_negative and (last or 0) <= deepest
         found.add(
             POSITIONS,
             f"position.{table}",
             about=f"Are the positions of {table} possible places on a page?",
             expected=f"0 to {deepest:,.0f}, none missing; gaps and zeros exist",
             measured=f"{first} to {last}, {n_null:,} missing, {n_negative:,} negative, {n_zero:,} "
-            f"zeros, gaps in {percent(n_gaps / n_steps if n_steps else 0)} of {n:,}",
+            f"zeros, gaps in {percent(n_gaps / n_steps if n_steps else 0)} of {n:,}"
+            + (
+                ""
+                if is_good
+                else _for_example(
+                    connection,
+                    'select coalesce(e."position"::varchar, \'none\') || \' in row \''
+                    " || a.row_number from exposures as e"
+                    " inner join asked as a on e.request_id = a.request_id"
+                    f" where a.source_table = '{table}' and (e.\"position\" is null"
+                    f' or e."position" < 0 or e."position" > {deepest}) order by all',
+                )
+            ),
             value=n_null + n_negative,
-            is_good=not n_null and not n_negative and (last or 0) <= deepest,
+            is_good=is_good,
             advice="Positions are missing or impossible. Set these impressions aside; position "
             "bias and display order cannot be computed with them.",
         )

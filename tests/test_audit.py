@@ -272,7 +272,7 @@ FAULTS: dict[str, Callable[[Log], None]] = {
     "log_day.recommendation_train": every_entry(
         "recommendation_train", "request_timestamp", lambda t: t - 3 * 86_400_000
     ),
-    "test_after_22h.recommendation_test": every_entry(
+    "test_is_late.recommendation_test": every_entry(
         "recommendation_test", "request_timestamp", lambda t: t - 3_600_000
     ),
     "requests_over_30_minutes.dqa": long_requests,
@@ -293,7 +293,8 @@ FAULTS: dict[str, Callable[[Log], None]] = {
     "dqa_output_sentinel": lambda log: log["dqa"][3].update(dqa_output="None"),
     "query_source_shares": each("search_train", lambda row: row.update(query_from_type=8.0)),
     "id_block_rule.feed": id_blocks,
-    "click_rate_by_id_block": id_blocks,
+    "click_rate_by_id_block.search_train": id_blocks,
+    "click_rate_by_id_block.dqa": id_blocks,
     "counters_against_id_blocks": counters_in_blocks,
     "counters_grow_with_clicks": counter_grows,
     "auc.notes.like_num": counter_of_clicks,
@@ -418,7 +419,7 @@ def test_command(tmp_path: Path) -> None:
     as_json = CliRunner().invoke(main, ["audit", "--data", str(data), "--json"])
     result = json.loads(as_json.stdout)
     assert shown.exit_code == as_json.exit_code == (1 if result["n_alarms"] else 0)
-    keys = {"name", "subject", "expected", "measured", "verdict", "what_to_do"}
+    keys = {"name", "subject", "about", "expected", "measured", "value", "verdict", "what_to_do"}
     assert all(set(check) == keys for check in result["checks"])
     assert len({check["name"] for check in result["checks"]}) == len(result["checks"])
     assert max(len(line) for line in shown.stdout.splitlines()) <= 100
@@ -453,7 +454,10 @@ def test_real_sample(real_data: Path) -> None:
 
 # The checks that find each leak of a twin, in the order of its truth/planted_leaks.
 FOUND_BY = (
-    {"id_block_rule.search", "id_block_rule.feed", "id_block_rule.dqa", "click_rate_by_id_block"},
+    {
+        *("id_block_rule.search", "id_block_rule.feed", "id_block_rule.dqa"),
+        *("click_rate_by_id_block.search_train", "click_rate_by_id_block.recommendation_train"),
+    },
     {"counters_against_id_blocks", "auc.notes.imp_rec_num", "auc.notes.click_rec_num"},
     {"counters_grow_with_clicks"},
     {"list_order.recommendation_train"},
