@@ -13,9 +13,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qilin_dagster.audit_leaks import OUTCOMES, PARTS, check_leaks
-from qilin_dagster.audit_log import LOG_TABLES, check_log
-from qilin_dagster.audit_model import COLUMNS, SUBJECTS, Check, Findings, read_expected
+from qilin_dagster.audit_leaks import OUTCOMES, check_leaks
+from qilin_dagster.audit_log import check_log
+from qilin_dagster.audit_model import (
+    COLUMNS,
+    LOG_TABLES,
+    SUBJECTS,
+    Check,
+    Findings,
+    read_expected,
+)
 from qilin_dagster.errors import InputError
 from qilin_dagster.settings import Settings
 
@@ -142,7 +149,7 @@ def _define_core(connection: "duckdb.DuckDBPyConnection", engine: "DuckDBEngine"
             connection.execute(f"create table {view.qualified} as {view.select}")
 
 
-# One row per request; a request that is there twice is taken once.
+# One row per request; a request that is there twice is taken once. Parts as in audit_leaks.PARTS.
 ASKED = """
 create or replace temp table asked as
 select distinct on (request_id) request_id, source_table, channel, split,
@@ -155,13 +162,6 @@ select distinct on (request_id) request_id, source_table, channel, split,
 from core.requests
 order by request_id, row_number
 """
-OUTCOME_COLUMNS = {
-    "page_time": "dwell_s is not null",
-    "like": "coalesce(is_liked, false)",
-    "collect": "coalesce(is_collected, false)",
-    "comment": "coalesce(is_commented, false)",
-    "share": "coalesce(is_shared, false)",
-}
 # One row per impression, with what checks ask of it.
 EXPOSURES = f"""
 create or replace temp table exposures as
@@ -176,7 +176,7 @@ select
     coalesce(i.is_clicked, false) as is_clicked,
     i.is_repeat,
     coalesce(list_contains(a.history_list, i.note_idx), false) as in_history,
-    {", ".join(f"{sql} as has_{outcome}" for outcome, sql in OUTCOME_COLUMNS.items())}
+    {", ".join(f"{sql} as has_{outcome}" for outcome, sql in OUTCOMES.items())}
 from core.impressions as i
 inner join asked as a on i.request_id = a.request_id
 """

@@ -12,14 +12,21 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from qilin_dagster.audit_model import COLUMNS, IDS, ORDER, Findings, percent
-from qilin_dagster.sources.layout import NOTE_COUNTERS, TIME_FIELD, USER_DENSE
+from qilin_dagster.audit_model import (
+    CANDIDATE_LISTS,
+    COLUMNS,
+    IDS,
+    LOG_TABLES,
+    ORDER,
+    Findings,
+    percent,
+)
+from qilin_dagster.sources.layout import NOTE_COUNTERS, USER_DENSE
 
 if TYPE_CHECKING:
     import duckdb
     import numpy as np
 
-LOG_TABLES = tuple(TIME_FIELD)
 # Each task is learnt on one part and judged on another; the answer sample has no test of its own
 # and is cut by even and odd rows.
 PARTS = (
@@ -38,8 +45,14 @@ NOTE_TEXTS = ("taxonomy1_id", "taxonomy2_id", "taxonomy3_id")
 USER_NUMBERS = ("user_idx", "fans_num", "follows_num", *USER_DENSE)
 USER_TEXTS = ("gender", "platform", "age", "location")
 REQUEST_NUMBERS = ("published_idx", "app_session_idx", "row_number", "n_history")
-OUTCOMES = ("page_time", "like", "collect", "comment", "share")
-CANDIDATE_LISTS = {"search_test": "search_results", "recommendation_test": "rec_results"}
+# What follows a click, and the sign of it in core.impressions.
+OUTCOMES = {
+    "page_time": "dwell_s is not null",
+    "like": "coalesce(is_liked, false)",
+    "collect": "coalesce(is_collected, false)",
+    "comment": "coalesce(is_commented, false)",
+    "share": "coalesce(is_shared, false)",
+}
 
 
 def auc(n: "np.ndarray", n_clicked: "np.ndarray") -> float | None:
@@ -88,13 +101,22 @@ def check_leaks(connection: "duckdb.DuckDBPyConnection", found: Findings) -> Non
         task: min(n_clicked, n - n_clicked)
         for task, (n, n_clicked) in _by_task(connection, ("n", "n_clicked")).items()
     }
+    users = dict(
+        zip(
+            TASKS,
+            connection.execute(
+                "select " + ", ".join(f"count_if(n_{t} > 0)" for t in TASKS) + " from user_values"
+            ).fetchall()[0],
+            strict=True,
+        )
+    )
     has_blocks = _note_ids(connection, found, clicks)
     _counters_grow(connection, found)
-    _columns(connection, found, clicks, has_blocks)
+    _columns(connection, found, clicks, users, has_blocks)
     _outcomes(connection, found, clicks)
     _orders(connection, found)
     _candidate_lists(connection, found)
-    _history_in_request(connection, found, clicks)
+    _history_in_request(connection, found, clicks, users)
     _history_of_clicks(connection, found)
 
 
@@ -225,8 +247,11 @@ def _note_ids(
             chance=_chance(clicks.get(task, 0) // 2),
             about=f"Does the note's number alone tell the clicks of {task}? Each of {N_RANGES} "
             "ranges of note_idx is scored by its click rate, learnt on "
-            + ("one half of the rows and judged on the other." if task == "dqa" else "train, "
-            "judged on test."),
+            + (
+                "one half of the rows and judged on the other."
+                if task == "dqa"
+                else "train, judged on test."
+            ),
             how="AUC",
             advice="The note number tells which notes were clicked. Never give note_idx, or "
             "anything ordered by it, to a model: use the permuted note_key of core.notes, and "
@@ -401,18 +426,9 @@ def _columns(
     connection: "duckdb.DuckDBPyConnection",
     found: Findings,
     clicks: dict[str, int],
+    users: dict[str, int],
     has_blocks: bool,
 ) -> None:
-    users = {
-        task: int(n)
-        for task, n in zip(
-            TASKS,
-            connection.execute(
-                "select " + ", ".join(f"count_if(n_{t} > 0)" for t in TASKS) + " from user_values"
-            ).fetchall()[0],
-            strict=True,
-        )
-    }
     bound = found.number("bounds", "auc_column")
     groups = (
         ("notes", "note_values", NOTE_COUNTERS, False, clicks),
@@ -443,7 +459,8 @@ def _columns(
                 about=f"Does {column} of {table} alone tell clicked impressions from the others?",
                 how="AUC of its click rate, learnt on train," if is_text else "AUC",
                 advice="This counter alone tells clicked from unclicked impressions: it counts the "
-                "clicks of this log" + (", or follows the id blocks" if has_blocks else "")
+                "clicks of this log"
+                + (", or follows the id blocks" if has_blocks else "")
                 + ". Do not use it as a feature."
                 if column in NOTE_COUNTERS
                 else "One column alone tells clicked from unclicked impressions. Find out when it "
@@ -629,7 +646,10 @@ def _candidate_lists(connection: "duckdb.DuckDBPyConnection", found: Findings) -
 
 
 def _history_in_request(
-    connection: "duckdb.DuckDBPyConnection", found: Findings, clicks: dict[str, int]
+    connection: "duckdb.DuckDBPyConnection",
+    found: Findings,
+    clicks: dict[str, int],
+    users: dict[str, int],
 ) -> None:
     bound = found.number("bounds", "history_in_request")
     column_bound = found.number("bounds", "auc_column")
@@ -650,7 +670,8 @@ def _history_in_request(
             value=value,
             is_good=None
             if share is None or other is None or value is None or not enough
-            else share - other <= bound + found.margin(share, n_clicked)
+            # A user's requests share one history: users count, not clicks.
+            else share - other <= bound + found.margin(share, users[task])
             and abs(value - 0.5) <= column_bound,
             advice="The history of a request holds notes clicked in that very request. Drop "
             "history entries that are candidates of the request before any feature is made of it.",

@@ -3,8 +3,10 @@
 from typing import TYPE_CHECKING
 
 from qilin_dagster.audit_model import (
+    CANDIDATE_LISTS,
     COLD,
     LABELS,
+    LOG_TABLES,
     POSITIONS,
     SIZE,
     TIME,
@@ -17,14 +19,12 @@ from qilin_dagster.sources.layout import QRELS_FILES, TABLES, TIME_FIELD
 if TYPE_CHECKING:
     import duckdb
 
-LOG_TABLES = tuple(TIME_FIELD)
 KEYS = {
     "note_idx": ("notes",),
     "user_idx": ("user_feat",),
     "search_idx": ("search_train", "search_test", "dqa"),
     "request_idx": ("recommendation_train", "recommendation_test"),
 }
-CANDIDATE_LISTS = {"search_test": "search_results", "recommendation_test": "rec_results"}
 QUERY_SOURCES = (
     *("active search", "auto-completion", "history", "suggestion on the page"),
     *("suggestion in a result", "filter", "hot list", "other"),
@@ -580,7 +580,7 @@ def _positions(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None
                 if is_good
                 else _for_example(
                     connection,
-                    'select coalesce(e."position"::varchar, \'none\') || \' in row \''
+                    "select coalesce(e.\"position\"::varchar, 'none') || ' in row '"
                     " || a.row_number from exposures as e"
                     " inner join asked as a on e.request_id = a.request_id"
                     f" where a.source_table = '{table}' and (e.\"position\" is null"

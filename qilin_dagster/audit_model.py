@@ -10,9 +10,14 @@ from typing import Any, Literal
 
 from qilin_dagster.errors import InputError
 from qilin_dagster.settings import EXPECTATIONS_ROOT
+from qilin_dagster.sources.layout import TIME_FIELD
 
 Verdict = Literal["ok", "alarm", "unknown"]
 EXPECTED = EXPECTATIONS_ROOT / "audit.toml"
+
+LOG_TABLES = tuple(TIME_FIELD)
+# The published list of candidates of each test table.
+CANDIDATE_LISTS = {"search_test": "search_results", "recommendation_test": "rec_results"}
 
 SIZE, LABELS, TIME = "Size and ids", "Clicks and labels", "Time"
 POSITIONS, TYPES, COLD = "Positions and lists", "Types and missing values", "New in test"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from qilin_dagster.report_audit import AUDIT_QUERY, audit_section
 from qilin_dagster.report_blocks import (
     CHANNELS,
     MEASURE_LABELS,
@@ -194,6 +195,7 @@ QUERIES = {
     "bias.paper_values": "from bias.paper_values",
     "evaluation.leaderboard": "from evaluation.leaderboard",
     "evaluation.checks": "from evaluation.checks",
+    "evaluation.audit": AUDIT_QUERY,
 }
 
 
@@ -371,6 +373,7 @@ def _compared(row: Row, anchor: Row, name: str) -> str:
 def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
     return [
         rows_read(numbers),
+        audit_section(numbers["evaluation.audit"].rows, numbers["evaluation.audit"].why_empty),
         paper_beside_ours(numbers, provenance),
         positions(numbers),
         session_positions(numbers),
