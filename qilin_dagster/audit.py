@@ -237,6 +237,7 @@ def format_audit(audit: Audit) -> str:
         f"Audit of {audit.data}",
         f"{len(audit.checks)} checks: {n_alarms} alarm{'s' if n_alarms != 1 else ''}, {n_ok} ok, "
         f"{len(audit.checks) - n_ok - n_alarms} with nothing to compare with (-)",
+        "AUC is the chance that a clicked impression has the higher value: 0.5 knows no clicks.",
         "",
     ]
     if audit.alarms:

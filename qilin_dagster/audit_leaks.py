@@ -411,7 +411,7 @@ def _counters_grow(connection: "duckdb.DuckDBPyConnection", found: Findings) -> 
         "counters_grow_with_clicks",
         about="Do the notes' impression and click counters hold the clicks of this very log? "
         "Asked of notes that it shows once, clicked or not.",
-        expected=f"AUC of each counter within 0.5 +- {bound:.2f}",
+        expected=f"AUC of each counter within {bound:.2f} of 0.5",
         measured=", ".join(f"{c} {v:.3f}" for c, v in values.items())
         if enough
         else "too few clicks to tell",
@@ -491,7 +491,7 @@ def _judge_auc(
         subject,
         name,
         about=about,
-        expected=f"{how} within 0.5 +- {bound:.2f}",
+        expected=f"{how} within {bound:.2f} of 0.5",
         measured=", ".join(f"{task} {value:.3f}" for task, value in judged.items())
         or "too few clicks to tell",
         value=max(judged.values(), key=lambda v: abs(v - 0.5)) if judged else None,
@@ -634,7 +634,7 @@ def _candidate_lists(connection: "duckdb.DuckDBPyConnection", found: Findings) -
             about=f"Does the order of {column} tell the clicks of {table}?",
             expected="the display order, so position bias: a fact, no leak"
             if is_display
-            else f"no order: AUC in the request within 0.5 +- {bound:.2f}",
+            else f"no order: AUC in the request within {bound:.2f} of 0.5",
             measured=f"AUC in the request {value:.3f}" if enough else "too few clicks to tell",
             value=value if enough else None,
             is_good=None
@@ -664,7 +664,7 @@ def _history_in_request(
             f"history_in_request.{task}",
             about=f"Do histories of {task} hold notes clicked in the very same request?",
             expected=f"clicks are in the request's own history at most {percent(bound)} more often "
-            f"than the rest; AUC of membership within 0.5 +- {column_bound:.2f}",
+            f"than the rest; AUC of membership within {column_bound:.2f} of 0.5",
             measured=f"{percent(share)} of clicks, {percent(other)} of the rest"
             + (f"; AUC {value:.3f}" if value is not None else ""),
             value=value,

@@ -13,6 +13,7 @@ from qilin_dagster.audit_model import (
     TYPES,
     Findings,
     percent,
+    rows_of,
 )
 from qilin_dagster.sources.layout import QRELS_FILES, TABLES, TIME_FIELD
 
@@ -111,7 +112,7 @@ def _ids(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None:
         "note_idx_is_row_number",
         about="Is note_idx the row of notes, so that both number the same note?",
         expected="note_idx equals the row of notes, counted from 0 over all files",
-        measured=f"{n_bad:,} rows differ"
+        measured=f"{rows_of(n_bad)} differ"
         + _for_example(
             connection,
             "select 'note_idx ' || coalesce(note_idx::varchar, 'null') || ' in row ' || row_number"
@@ -138,9 +139,9 @@ def _ids(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None:
         found.add(
             SIZE,
             f"unique.{column}",
-            about=f"Is each {column} given once, over {' and '.join(tables)}?",
+            about=f"Is each {column} given once in {', '.join(tables)}?",
             expected=f"no {column} twice (or missing) in {', '.join(tables)}",
-            measured=f"{n_twice:,} rows too many"
+            measured=f"{rows_of(n_twice)} too many"
             + _for_example(
                 connection,
                 f"select coalesce({column}::varchar, 'null') || ' in ' || string_agg(source"
@@ -170,12 +171,12 @@ def _ids(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None:
         """
     ).fetchall()[0]
     unknown_notes = (
-        "select 'note ' || e.note_idx || ' in ' || a.source_table || ' row ' || a.row_number"
+        "select distinct 'note ' || e.note_idx || ' in ' || a.source_table || ' row ' || a.row_number"
         " from exposures as e inner join asked as a on e.request_id = a.request_id"
         " anti join published.notes as o on e.note_idx = o.note_idx order by all"
     )
     unknown_users = (
-        "select 'user ' || coalesce(a.user_idx::varchar, 'null') || ' in ' || a.source_table"
+        "select distinct 'user ' || coalesce(a.user_idx::varchar, 'null') || ' in ' || a.source_table"
         " || ' row ' || a.row_number"
         " from asked as a anti join published.user_feat as u on a.user_idx = u.user_idx"
         " order by all"
@@ -189,7 +190,7 @@ def _ids(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None:
             f"known.{column}",
             about=f"Is every {column} of the log in {table}?",
             expected=f"every {column} of the log is in {table}",
-            measured=f"{n_missing or 0:,} of {n or 0:,} {what} without"
+            measured=f"{n_missing or 0:,} of {n or 0:,} {what} name one that is not there"
             + (_for_example(connection, example) if n_missing else ""),
             value=n_missing or 0,
             is_good=not n_missing,

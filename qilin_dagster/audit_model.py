@@ -23,7 +23,7 @@ SIZE, LABELS, TIME = "Size and ids", "Clicks and labels", "Time"
 POSITIONS, TYPES, COLD = "Positions and lists", "Types and missing values", "New in test"
 IDS, COLUMNS, ORDER = "Leaks: note ids", "Leaks: single columns", "Leaks: order and history"
 # What checks are grouped by, in the order they are told.
-SUBJECTS = (IDS, COLUMNS, ORDER, LABELS, TIME, SIZE, POSITIONS, TYPES, COLD)
+SUBJECTS = (SIZE, LABELS, TIME, POSITIONS, TYPES, IDS, COLUMNS, ORDER, COLD)
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,10 @@ def read_expected(overrides: Path | None) -> dict[str, dict[str, Any]]:
 def _kind(value: object) -> type:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return float if is_number else type(value)
+
+
+def rows_of(n: int) -> str:
+    return f"{n:,} row{'' if n == 1 else 's'}"
 
 
 def percent(share: float | None) -> str:

@@ -18,8 +18,12 @@ from qilin_dagster.report_blocks import (
 )
 
 AUDIT_QUERY = "from evaluation.audit order by check_n"
-COLUMNS = (Column("Question", is_number=False), Column("Found", is_number=False))
-EXPECTED = Column("Expected", is_number=False)
+MEANING = (
+    "An alarm stops no build: it says what results on this data would suffer from, and what to do. "
+    "What this project computes already avoids the leaks. An AUC is the chance that a clicked "
+    "impression has the higher value than one that was not clicked: 0.5 knows nothing of the "
+    "clicks, 1 knows them all."
+)
 
 
 def audit_section(rows: Sequence[Row], why_empty: str) -> Section:
@@ -28,83 +32,78 @@ def audit_section(rows: Sequence[Row], why_empty: str) -> Section:
     if not rows:
         missing = Text(f"Nothing to show here yet. {why_empty}", tone="missing")
         return Section("audit", title, (missing,))
-    by_verdict = {
-        verdict: [row for row in rows if row["verdict"] == verdict]
-        for verdict in ("alarm", "ok", "unknown")
+    alarms, met, unknown = (
+        [row for row in rows if row["verdict"] == verdict] for verdict in ("alarm", "ok", "unknown")
+    )
+    by_subject = {
+        subject: list(group) for subject, group in groupby(alarms, lambda row: str(row["subject"]))
     }
-    alarms = by_verdict["alarm"]
-    subjects = list(dict.fromkeys(str(row["subject"]) for row in alarms))
+    told = "; ".join(f"{subject} ({count(len(of))})" for subject, of in by_subject.items())
+    number = f"{count(len(alarms))} alarm{'' if len(alarms) == 1 else 's'}"
     blocks: list[Block] = [
         Text(
-            f"{count(len(rows))} questions were asked of the data: "
-            + (
-                f"{count(len(alarms))} alarms, about {'; '.join(subjects)}. "
-                if alarms
-                else "no alarms. "
-            )
-            + f"{count(len(by_verdict['ok']))} are as expected, "
-            f"{count(len(by_verdict['unknown']))} have nothing to be compared with."
+            f"{count(len(rows))} questions were asked of the data. "
+            + (f"{number}: {told}. " if alarms else "No alarms. ")
+            + f"{count(len(met))} are as expected, {count(len(unknown))} have nothing to be "
+            "compared with."
         )
     ]
     if alarms:
-        blocks.append(
-            Text(
-                "An alarm stops no build. It says what results on this data would suffer from, "
-                "and what to do; what this project computes already heeds the leaks.",
-                tone="note",
-            )
-        )
-    for subject, group in groupby(alarms, lambda row: str(row["subject"])):
+        blocks.append(Text(MEANING, tone="note"))
+    for subject, of in by_subject.items():
         subject_id = f"audit-{_slug(subject)}"
         blocks.append(Heading(subject, subject_id))
-        by_advice: dict[str, list[Row]] = {}
-        for row in group:
-            by_advice.setdefault(str(row["what_to_do"]), []).append(row)
-        for n, (advice, asked) in enumerate(by_advice.items(), 1):
-            blocks.append(Text(f"To do: {advice}"))
-            blocks.append(_alarms(f"{subject_id}-{n}", asked))
-    if by_verdict["ok"]:
+        blocks.append(_alarms(subject_id, of))
+    if met:
         blocks.append(
-            _folded("audit-ok", "As expected", "Checks that met what was expected.", by_verdict)
+            _quiet("audit-ok", f"As expected: {count(len(met))}", "Met what was expected.", met)
         )
-    if by_verdict["unknown"]:
+    if unknown:
         blocks.append(
-            _folded(
+            _quiet(
                 "audit-unknown",
-                "Nothing to compare with",
-                "Measured, but not judged: nothing is published, or too few rows to tell.",
-                by_verdict,
+                f"Nothing to compare with: {count(len(unknown))}",
+                "Measured, but not judged: nothing is published, or there are too few rows.",
+                unknown,
             )
         )
     return Section("audit", title, tuple(blocks))
 
 
-def _alarms(table_id: str, rows: list[Row]) -> Table:
-    """Alarms that ask for the same thing; what they all expected is said once."""
-    expected = {str(row["expected"]) for row in rows}
-    shared = len(expected) == 1
-    number = f"{count(len(rows))} alarm{'' if len(rows) == 1 else 's'}"
-    return Table(
-        table_id,
-        f"{number}. Expected: {expected.pop()}." if shared else f"{number}.",
-        COLUMNS if shared else (*COLUMNS, EXPECTED),
-        tuple(
+def _alarms(subject_id: str, rows: list[Row]) -> Table:
+    """Alarms of a subject; what several of them ask for is said once."""
+    body, before = [], None
+    for row in rows:
+        advice = str(row["what_to_do"])
+        body.append(
             (
                 Cell(str(row["about"]), detail=str(row["name"]), tone="prose"),
-                Cell(str(row["measured"]), tone="prose"),
-                *(() if shared else (Cell(str(row["expected"]), tone="prose"),)),
+                Cell(str(row["measured"]), detail=f"expected: {row['expected']}", tone="prose"),
+                Cell("the same" if advice == before else advice, tone="prose"),
             )
-            for row in rows
+        )
+        before = advice
+    return Table(
+        f"{subject_id}-alarms",
+        f"Alarms: {count(len(rows))}.",
+        (
+            Column("Question", is_number=False),
+            Column("Found", is_number=False),
+            Column("What to do", is_number=False),
         ),
+        tuple(body),
     )
 
 
-def _folded(table_id: str, title: str, caption: str, by_verdict: dict[str, list[Row]]) -> Table:
-    rows = by_verdict[table_id.removeprefix("audit-")]
+def _quiet(table_id: str, folded: str, caption: str, rows: list[Row]) -> Table:
     return Table(
         table_id,
         caption,
-        (*COLUMNS, EXPECTED),
+        (
+            Column("Question", is_number=False),
+            Column("Found", is_number=False),
+            Column("Expected", is_number=False),
+        ),
         tuple(
             (
                 Cell(str(row["about"]), detail=f"{row['subject']}: {row['name']}", tone="prose"),
@@ -113,7 +112,7 @@ def _folded(table_id: str, title: str, caption: str, by_verdict: dict[str, list[
             )
             for row in rows
         ),
-        folded=f"{title}: {count(len(rows))}",
+        folded=folded,
     )
 
 
