@@ -51,7 +51,7 @@ def _count(connection: "duckdb.DuckDBPyConnection", sql: str) -> int:
 def _for_example(connection: "duckdb.DuckDBPyConnection", sql: str) -> str:
     """The first rows of a query of one text column, as the end of a sentence; empty without."""
     found = [str(row[0]) for row in connection.execute(f"{sql} limit 3").fetchall()]
-    return f"; for example {', '.join(found)}" if found else ""
+    return f"; for example {'; '.join(found)}" if found else ""
 
 
 def _exact(
@@ -122,7 +122,7 @@ def _ids(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None:
         else "0 rows differ",
         value=n_bad,
         is_good=n_bad == 0,
-        advice="Shards are missing or in another order. Never take a note by row number; join by "
+        advice="Rows were added, or shards are missing or in another order. Never take a note by row number; join by "
         "note_idx.",
     )
     for column, tables in KEYS.items():
@@ -144,7 +144,7 @@ def _ids(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None:
             measured=f"{rows_of(n_twice)} too many"
             + _for_example(
                 connection,
-                f"select coalesce({column}::varchar, 'null') || ' in ' || string_agg(source"
+                f"select '{column} ' || coalesce({column}::varchar, 'null') || ' in ' || string_agg(source"
                 " || ' row ' || row_number, ' and ' order by source, row_number)"
                 f" from ({union}) group by {column} having count(*) > 1 or {column} is null"
                 f" order by {column}",
@@ -171,13 +171,14 @@ def _ids(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None:
         """
     ).fetchall()[0]
     unknown_notes = (
-        "select distinct 'note ' || e.note_idx || ' in ' || a.source_table || ' row ' || a.row_number"
+        "select distinct 'note ' || e.note_idx || ' in ' || a.source_table"
+        " || ' row ' || a.row_number"
         " from exposures as e inner join asked as a on e.request_id = a.request_id"
         " anti join published.notes as o on e.note_idx = o.note_idx order by all"
     )
     unknown_users = (
-        "select distinct 'user ' || coalesce(a.user_idx::varchar, 'null') || ' in ' || a.source_table"
-        " || ' row ' || a.row_number"
+        "select distinct 'user ' || coalesce(a.user_idx::varchar, 'null')"
+        " || ' in ' || a.source_table || ' row ' || a.row_number"
         " from asked as a anti join published.user_feat as u on a.user_idx = u.user_idx"
         " order by all"
     )
@@ -209,8 +210,14 @@ def _sessions(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None:
         SIZE,
         "session_has_one_user",
         about="Does session_idx name a session of one user?",
-        expected="no session_idx belongs to two users",
-        measured=f"{n_users:,} do",
+        expected="no session_idx belongs to more than one user",
+        measured=f"{n_users:,} belong to more"
+        + _for_example(
+            connection,
+            "select 'session ' || app_session_idx || ' of users '"
+            " || string_agg(distinct user_idx, ' and ' order by user_idx) from asked"
+            " group by app_session_idx having count(distinct user_idx) > 1 order by all",
+        ),
         value=n_users,
         is_good=n_users == 0,
         advice="session_idx alone is no key: group by (user_idx, session_idx).",
@@ -375,12 +382,12 @@ def _qrels(connection: "duckdb.DuckDBPyConnection", found: Findings, table: str)
         expected=expected,
         measured=f"equal: all {n_log:,} pairs"
         if is_equal
-        else f"{n_common:,} of {n_log:,} pairs"
+        else f"{n_common:,} of the log's {n_log:,} pairs"
         + (
             ", the same sets of notes in another row order: an OLDER FILE"
             if is_reordered
-            else f", {n_file:,} in the file; {n_same_sets:,} of {n_sets or 0:,} rows have their "
-            "set of notes"
+            else f" are among the file's {n_file:,}; {n_same_sets:,} of {n_sets or 0:,} rows have "
+            "the same set of notes"
         ),
         value=n_common / max(n_log, n_file),
         is_good=is_equal,
@@ -581,7 +588,7 @@ def _positions(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None
                 if is_good
                 else _for_example(
                     connection,
-                    "select coalesce(e.\"position\"::varchar, 'none') || ' in row '"
+                    "select distinct coalesce(e.\"position\"::varchar, 'none') || ' in row '"
                     " || a.row_number from exposures as e"
                     " inner join asked as a on e.request_id = a.request_id"
                     f" where a.source_table = '{table}' and (e.\"position\" is null"
@@ -778,9 +785,9 @@ def _query_sources(connection: "duckdb.DuckDBPyConnection", found: Findings) -> 
         TYPES,
         "query_source_shares",
         about="Do the codes of query_from_type mean what the paper's shares suggest?",
-        expected=", ".join(f"{i} {percent(s)}" for i, s in enumerate(expected, 1))
+        expected=", ".join(f"code {i} {percent(s)}" for i, s in enumerate(expected, 1))
         + f"; each within {percent(tolerance)}",
-        measured=", ".join(f"{i} {percent(s)}" for i, s in enumerate(shares, 1))
+        measured=", ".join(f"code {i} {percent(s)}" for i, s in enumerate(shares, 1))
         + (f"; {n_unknown:,} with other codes" if n_unknown else ""),
         value=max(differences),
         is_good=not far and n_unknown <= 0.001 * n

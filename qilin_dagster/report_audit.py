@@ -79,7 +79,7 @@ def _alarms(subject_id: str, rows: list[Row]) -> Table:
             (
                 Cell(str(row["about"]), detail=str(row["name"]), tone="prose"),
                 Cell(str(row["measured"]), detail=f"expected: {row['expected']}", tone="prose"),
-                Cell("the same" if advice == before else advice, tone="prose"),
+                Cell("As above." if advice == before else advice, tone="prose"),
             )
         )
         before = advice
