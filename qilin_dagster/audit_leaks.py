@@ -224,9 +224,9 @@ def _note_ids(
     """The id as a predictor, blocks of ids, and counters against them; True with blocks."""
     import numpy as np
 
-    # The ids of nearly all notes shown: a single absurd id must not squeeze all others together.
+    # A few absurd ids must not squeeze all others together: the last range takes what is above.
     (n_ids,) = connection.execute(
-        "select greatest(coalesce(quantile_disc(note_idx, 0.999), 0) + 1, 1) from note_clicks"
+        "select greatest(coalesce(quantile_disc(note_idx, 0.99), 0) + 1, 1) from note_clicks"
     ).fetchall()[0]
     id_range = f"greatest(least(note_idx * {N_RANGES} // {n_ids}, {N_RANGES - 1}), 0)"
     by_range = _counts(connection, "note_clicks", id_range)
@@ -314,7 +314,7 @@ def _judge_blocks(
         parts = [part for part, of in enumerate(PARTS) if of == table]
         seen, clicked = n[parts].sum(), n_clicked[parts].sum()
         words = [
-            f"{first * n_ids // N_RANGES:,} to {last * n_ids // N_RANGES:,}: "
+            f"from {first * n_ids // N_RANGES:,} on: "
             + percent(n_clicked[parts, first:last].sum() / max(n[parts, first:last].sum(), 1))
             for first, last, _ in blocks
         ]

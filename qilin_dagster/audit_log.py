@@ -122,8 +122,8 @@ def _ids(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None:
         else "0 rows differ",
         value=n_bad,
         is_good=n_bad == 0,
-        advice="Rows were added, or shards are missing or in another order. Never take a note by row number; join by "
-        "note_idx.",
+        advice="Rows were added, or shards are missing or in another order. Never take a note by "
+        "row number; join by note_idx.",
     )
     for column, tables in KEYS.items():
         union = " union all ".join(
@@ -144,8 +144,9 @@ def _ids(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None:
             measured=f"{rows_of(n_twice)} too many"
             + _for_example(
                 connection,
-                f"select '{column} ' || coalesce({column}::varchar, 'null') || ' in ' || string_agg(source"
-                " || ' row ' || row_number, ' and ' order by source, row_number)"
+                f"select '{column} ' || coalesce({column}::varchar, 'null') || ' in '"
+                " || string_agg(source || ' row ' || row_number, ' and '"
+                " order by source, row_number)"
                 f" from ({union}) group by {column} having count(*) > 1 or {column} is null"
                 f" order by {column}",
             )
