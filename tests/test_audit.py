@@ -557,15 +557,12 @@ def test_the_asset_keeps_a_row_a_check_and_warns(tmp_path: Path) -> None:
     log = published_log.tables()
     log["notes"] = log["notes"][:2]
     data, lake = published_log.write(tmp_path / "data", log), tmp_path / "lake"
+    build_views(data, lake)
 
     def build() -> dg.ExecuteInProcessResult:
         return defs.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=dg.DagsterInstance.ephemeral(),
-            asset_selection=[
-                *(dg.AssetKey(r.split(".")) for r in audit_asset.READS),
-                *(dg.AssetKey([v.schema, v.name]) for v in CATALOG.views if v.schema != "bias"),
-                audit_asset.KEY,
-            ],
+            asset_selection=[audit_asset.KEY],
             run_config={
                 "resources": {"lakehouse": {"config": {"data": str(data), "lake": str(lake)}}},
                 "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
