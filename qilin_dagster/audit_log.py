@@ -603,25 +603,32 @@ def _positions(connection: "duckdb.DuckDBPyConnection", found: Findings) -> None
         )
     most = found.number("positions", "unordered_lists")
     for table, column in CANDIDATE_LISTS.items():
-        n, n_listed, n_differ = connection.execute(
+        connection.execute(
             f"""
+            create or replace temp table compared as
             with shown as (
-                select a.row_number, list(distinct e.note_idx) as notes
-                from exposures as e inner join asked as a on e.request_id = a.request_id
-                where a.source_table = '{table}' group by a.row_number
+                select request_id, list(distinct note_idx) as notes
+                from exposures group by request_id
             )
-            select count(*), count(l.{column}),
-                count_if(list_sort(list_distinct(l.{column}))
-                    is distinct from list_sort(s.notes) and l.{column} is not null)
-            from published.{table} as l left join shown as s on l.row_number = s.row_number
+            select a.row_number, l.{column} is not null as is_listed,
+                l.{column} is not null and list_sort(list_distinct(l.{column}))
+                    is distinct from list_sort(s.notes) as differs
+            from published.{table} as l
+            inner join asked as a on l.row_number = a.row_number and a.source_table = '{table}'
+            left join shown as s on a.request_id = s.request_id
             """
+        )
+        n, n_listed, n_differ = connection.execute(
+            "select count(*), count_if(is_listed), count_if(differs) from compared"
         ).fetchall()[0]
+        example = "select 'row ' || row_number from compared where differs order by row_number"
         found.add(
             POSITIONS,
             f"candidates_are_shown.{column}",
             about=f"Does {column} hold just the notes that {table} shows?",
             expected="the same notes as the impressions of the request",
             measured=f"{n_differ:,} of {n:,} requests differ"
+            + (_for_example(connection, example) if n_differ else "")
             if n_listed
             else f"there is no column {column}",
             value=n_differ / n if n_listed else None,
