@@ -3,7 +3,7 @@
 import dagster as dg
 
 from qilin_dagster import automation
-from qilin_dagster.assets import evaluation, features, raw, reports, training, views
+from qilin_dagster.assets import audit, evaluation, features, raw, reports, training, views
 from qilin_dagster.resources import Lakehouse
 
 defs = dg.Definitions(
@@ -11,6 +11,7 @@ defs = dg.Definitions(
         raw.published_files,
         views.raw_views,
         views.core_views,
+        audit.audit,
         views.bias_views,
         features.search_ranking,
         features.recommendation_ranking,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from qilin_dagster.catalog import load_catalog
+from qilin_dagster.report_audit import AUDIT_QUERY, audit_section
 from qilin_dagster.report_bias import (
     answers,
     bias_lab,
@@ -178,6 +179,7 @@ QUERIES = {
     **{name: f"from {name}" for name in BIAS_VIEWS},
     "evaluation.leaderboard": "from evaluation.leaderboard",
     "evaluation.checks": "from evaluation.checks",
+    "evaluation.audit": AUDIT_QUERY,
 }
 
 
@@ -355,6 +357,7 @@ def _compared(row: Row, anchor: Row, name: str) -> str:
 def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
     return [
         rows_read(numbers),
+        audit_section(numbers["evaluation.audit"].rows, numbers["evaluation.audit"].why_empty),
         paper_beside_ours(numbers, provenance.is_twin),
         positions(numbers),
         session_positions(numbers),

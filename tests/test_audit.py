@@ -7,18 +7,28 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import duckdb
 import pytest
 from click.testing import CliRunner
 
-from qilin_dagster.audit import Audit, format_audit, run_audit
+from qilin_dagster.assets import audit as audit_asset
+from qilin_dagster.audit import Audit, _define_core, audit_lake, format_audit, run_audit
 from qilin_dagster.audit_leaks import auc
 from qilin_dagster.audit_model import read_expected
 from qilin_dagster.cli import main
+from qilin_dagster.definitions import defs
+from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.errors import InputError
+from qilin_dagster.lake import Lake
+from qilin_dagster.resources import CATALOG, Lakehouse
 from qilin_dagster.settings import Settings
+from qilin_dagster.sources.layout import NOTE_COUNTERS
+from qilin_dagster.sources.published import inspect
+from qilin_dagster.sources.register import register_all
 from qilin_dagster.sources.twin import write_twin
 from tests import published_log
+from tests.conftest import build_views
 from tests.published_log import feed, impression, note, search, user
 
 Log = dict[str, list[dict[str, Any]]]
@@ -26,6 +36,12 @@ N_NOTES, N_USERS, N_REQUESTS, N_SHOWN = 400, 40, 120, 8
 SOURCES = [c for c, n in enumerate((337, 510, 58, 40, 30, 14, 6, 5), 1) for _ in range(n)]
 DETAILS = {"search": "search_result_details_with_idx", "rec": "rec_result_details_with_idx"}
 FEW_ROWS = "[judge]\nmin_clicks = 50\nmin_rows = 100\n"
+
+
+@pytest.fixture(autouse=True)
+def one_catalog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SQL files are parsed once, not for every audit."""
+    monkeypatch.setattr("qilin_dagster.engines.duckdb.load_catalog", lambda: CATALOG)
 
 
 def audit_of(folder: Path, overrides: Path | None = None) -> Audit:
@@ -256,54 +272,66 @@ def without_clicks(log: Log) -> None:
         entry["click"] = 0
 
 
-FAULTS: dict[str, Callable[[Log], None]] = {
-    "note_idx_is_row_number": lambda log: log["notes"].reverse(),
-    "unique.note_idx": lambda log: log["notes"].append(note(0)),
-    "unique.user_idx": lambda log: log["user_feat"].append(user(0)),
-    "unique.search_idx": lambda log: log["search_test"][0].update(search_idx=0),
-    "unique.request_idx": lambda log: log["recommendation_test"][0].update(request_idx=0),
-    "known.note_idx": first_entry("search_train", "note_idx", N_NOTES + 7),
-    "known.user_idx": lambda log: log["dqa"][0].update(user_idx=N_USERS + 7),
-    "session_has_one_user": lambda log: log["search_train"][0].update(session_idx=101),
-    "requests_without_click.recommendation_test": without_clicks,
-    "repeats.search_train": repeated,
-    "clock_unit.dqa": every_entry("dqa", "search_timestamp", lambda t: t * 1000),
-    "search_clock_ahead": search_clock_true,
-    "log_day.recommendation_train": every_entry(
-        "recommendation_train", "request_timestamp", lambda t: t - 3 * 86_400_000
-    ),
-    "test_after_22h.recommendation_test": every_entry(
-        "recommendation_test", "request_timestamp", lambda t: t - 3_600_000
-    ),
-    "requests_over_30_minutes.dqa": long_requests,
-    "position.search_test": first_entry("search_test", "position", -3.0),
-    "candidates_are_shown.search_results": each(
-        "search_test", lambda row: row["search_results"].pop()
-    ),
-    "candidates_are_shown.rec_results": each(
-        "recommendation_test", lambda row: row["rec_results"].pop()
-    ),
-    "page_time_absent.recommendation_test": every_entry(
-        "recommendation_test", "page_time", lambda t: t or math.nan
-    ),
-    "page_time_absent.search_train": every_entry(
-        "search_train", "page_time", lambda t: -1.0 if math.isnan(t) else t
-    ),
-    "missing.search_train": lambda log: log["search_train"][3].update(session_idx=None),
-    "dqa_output_sentinel": lambda log: log["dqa"][3].update(dqa_output="None"),
-    "query_source_shares": each("search_train", lambda row: row.update(query_from_type=8.0)),
-    "id_block_rule.feed": id_blocks,
-    "click_rate_by_id_block": id_blocks,
-    "counters_against_id_blocks": counters_in_blocks,
-    "counters_grow_with_clicks": counter_grows,
-    "auc.notes.like_num": counter_of_clicks,
-    "auc.notes.taxonomy1_id": text_of_clicks,
-    "auc.user_feat.dense_feat7": user_of_clicks,
-    "list_order.recommendation_train": clicked_last,
-    "candidate_order.rec_results": clicked_first_candidate,
-    "history_in_request.search": clicks_in_history,
-    "history_from_future": clicks_in_history,
-    "history_newest_first": lambda log: history_of_user(log, newest_first=False),
+# Faults that do not touch each other share a log; each must raise the alarm beside it.
+FAULTS: dict[str, dict[str, Callable[[Log], None]]] = {
+    "rows": {
+        "unique.user_idx": lambda log: log["user_feat"].append(user(0)),
+        "note_idx_is_row_number": lambda log: log["notes"].reverse(),
+        "session_has_one_user": lambda log: log["search_train"][0].update(session_idx=101),
+        "requests_without_click.recommendation_test": without_clicks,
+        "repeats.search_train": repeated,
+        "position.search_test": first_entry("search_test", "position", -3.0),
+        "candidates_are_shown.search_results": each(
+            "search_test", lambda row: row["search_results"].pop()
+        ),
+        "candidates_are_shown.rec_results": each(
+            "recommendation_test", lambda row: row["rec_results"].pop()
+        ),
+        "page_time_absent.recommendation_test": every_entry(
+            "recommendation_test", "page_time", lambda t: t or math.nan
+        ),
+        "page_time_absent.search_train": every_entry(
+            "search_train", "page_time", lambda t: -1.0 if math.isnan(t) else t
+        ),
+        "missing.search_train": lambda log: log["search_train"][3].update(session_idx=None),
+        "dqa_output_sentinel": lambda log: log["dqa"][3].update(dqa_output="None"),
+        "query_source_shares": each("search_train", lambda row: row.update(query_from_type=8.0)),
+    },
+    "ids and times": {
+        "unique.note_idx": lambda log: log["notes"].append(note(0)),
+        "unique.search_idx": lambda log: log["search_test"][0].update(search_idx=0),
+        "unique.request_idx": lambda log: log["recommendation_test"][0].update(request_idx=0),
+        "known.note_idx": first_entry("search_train", "note_idx", N_NOTES + 7),
+        "known.user_idx": lambda log: log["dqa"][0].update(user_idx=N_USERS + 7),
+        "requests_over_30_minutes.dqa": long_requests,
+        "clock_unit.dqa": every_entry("dqa", "search_timestamp", lambda t: t * 1000),
+        "log_day.recommendation_train": every_entry(
+            "recommendation_train", "request_timestamp", lambda t: t - 3 * 86_400_000
+        ),
+    },
+    "clocks": {
+        "search_clock_ahead": search_clock_true,
+        "test_is_late.recommendation_test": every_entry(
+            "recommendation_test", "request_timestamp", lambda t: t - 3_600_000
+        ),
+    },
+    "blocks and orders": {
+        "counters_against_id_blocks": counters_in_blocks,
+        "id_block_rule.feed": lambda log: None,
+        "click_rate_by_id_block.search_train": lambda log: None,
+        "click_rate_by_id_block.dqa": lambda log: None,
+        "list_order.recommendation_train": clicked_last,
+        "candidate_order.rec_results": clicked_first_candidate,
+    },
+    "columns and histories": {
+        "auc.notes.like_num": counter_of_clicks,
+        "auc.notes.taxonomy1_id": text_of_clicks,
+        "history_in_request.search": clicks_in_history,
+        "history_from_future": lambda log: None,
+    },
+    "counters": {"counters_grow_with_clicks": counter_grows},
+    "users": {"auc.user_feat.dense_feat7": user_of_clicks},
+    "oldest first": {"history_newest_first": lambda log: history_of_user(log, newest_first=False)},
 }
 
 
@@ -317,19 +345,47 @@ def test_an_honest_log_raises_no_alarm(tmp_path: Path, overrides: Path) -> None:
         "counters_against_id_blocks",
         "counters_grow_with_clicks",
     }
-    assert set(FAULTS) - judged <= needs_a_history
+    assert {name for faults in FAULTS.values() for name in faults} - judged <= needs_a_history
     assert not (tmp_path / "never").exists()
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_planted_fault_raises_its_alarm(name: str, tmp_path: Path, overrides: Path) -> None:
+@pytest.mark.parametrize("kind", FAULTS)
+def test_planted_faults_raise_their_alarms(kind: str, tmp_path: Path, overrides: Path) -> None:
     log = honest_log()
-    FAULTS[name](log)
+    for plant in FAULTS[kind].values():
+        plant(log)
     audit = audit_of(published_log.write(tmp_path, log), overrides)
-    assert name in alarms(audit)
-    (check,) = (check for check in audit.checks if check.name == name)
-    assert check.what_to_do
-    assert check.expected
+    assert FAULTS[kind].keys() <= alarms(audit)
+    for check in audit.alarms:
+        assert check.what_to_do
+        assert check.expected
+        assert check.about.endswith(("?", "."))
+
+
+def test_one_absurd_id_does_not_hide_the_blocks(tmp_path: Path, overrides: Path) -> None:
+    log = honest_log()
+    id_blocks(log)
+    log["notes"].append(note(10**9))
+    details(log, "search_train")[0][1]["note_idx"] = 10**9
+    audit = audit_of(published_log.write(tmp_path, log), overrides)
+    assert {"id_block_rule.search", "click_rate_by_id_block.search_train"} <= alarms(audit)
+
+
+def test_other_types_are_an_alarm(tmp_path: Path) -> None:
+    """The search tables as another program would write them: whole numbers instead of floats."""
+    data = published_log.write(tmp_path)
+    path = data / "search_train" / "train-00000-of-00001.parquet"
+    column = DETAILS["search"]
+    connection = duckdb.connect()
+    connection.execute(
+        f"""
+        create table t as select * replace (
+            list_transform({column}, lambda d: struct_update(d, click := d.click::bigint))
+            as {column}) from '{path}'
+        """
+    )
+    connection.execute(f"copy t to '{path}' (format parquet)")
+    assert "types.search_train" in alarms(audit_of(data))
 
 
 def test_history_newest_first_is_fine(tmp_path: Path, overrides: Path) -> None:
@@ -384,6 +440,161 @@ def test_counts_are_judged_at_the_real_size_only(tmp_path: Path) -> None:
     assert full["new_notes.feed"] == "alarm"
 
 
+def test_a_twin_is_not_held_against_the_counts_of_the_release(tmp_path: Path) -> None:
+    """At the size of the release too; everything else is judged, and the twin is named."""
+    data = published_log.write(tmp_path / "data")
+    (data / "twin.json").write_text('{"scale": 1.0, "seed": 1}')
+    expected = tmp_path / "expected.toml"
+    sizes = "notes = 6\nuser_feat = 9\nsearch_train = 2\nsearch_test = 1\ndqa = 2\n"
+    expected.write_text(
+        f"[rows]\n{sizes}recommendation_train = 1\nrecommendation_test = 1\n"
+        "[labels]\nsearch_test = 1\ndqa = 3\n"
+    )
+    audit = audit_of(data, expected)
+    checks = {check.name: check for check in audit.checks}
+    counts = ("rows.user_feat", "impressions", "clicked_pairs.dqa", "dqa_without_answer")
+    assert {checks[name].verdict for name in counts} == {"unknown"}
+    assert all("a twin" in checks[name].expected for name in counts)
+    assert checks["is_what_it_says"].verdict == "ok"
+    assert checks["new_notes.feed"].verdict == "alarm"
+    assert "synthetic twin" in format_audit(audit)
+
+
+def test_a_twin_json_beside_the_release_is_an_alarm(tmp_path: Path) -> None:
+    data = published_log.write(tmp_path / "data")
+    expected = tmp_path / "expected.toml"
+    expected.write_text("[labels]\nsearch_test = 1\nrecommendation_test = 1\ndqa = 1\n")
+    assert "is_what_it_says" not in alarms(audit_of(data, expected))
+    (data / "twin.json").write_text('{"scale": 1.0, "seed": 1}')
+    assert "is_what_it_says" in alarms(audit_of(data, expected))
+
+
+# What must be asked on the first day with new data, and the checks that ask it.
+TABLES_OF_LOG = (*("search_train", "search_test", "recommendation_train"), "recommendation_test")
+EACH_TABLE = (*TABLES_OF_LOG, "dqa")
+WITH_LABELS = ("search_test", "recommendation_test", "dqa")
+DAY_ONE: dict[str, set[str]] = {
+    "row counts per table": {f"rows.{t}" for t in (*EACH_TABLE, "notes", "user_feat")},
+    "note_idx equals row position, unique": {"note_idx_is_row_number", "unique.note_idx"},
+    "click rate by note_idx block, per table; AUC of the block rule": {
+        *(f"click_rate_by_id_block.{t}" for t in EACH_TABLE),
+        *(f"id_block_rule.{task}" for task in ("search", "feed", "dqa")),
+    },
+    "AUC of each counter alone; its relation to the block": {
+        *(f"auc.notes.{counter}" for counter in NOTE_COUNTERS),
+        *("counters_against_id_blocks", "counters_grow_with_clicks"),
+    },
+    "requests without click, per table": {f"requests_without_click.{t}" for t in EACH_TABLE},
+    "clicks against qrels, pair by pair": {
+        f"{kind}.{t}" for kind in ("clicked_pairs", "official_labels") for t in WITH_LABELS
+    },
+    "total impression rows": {"impressions"},
+    "repeated (request, note)": {f"repeats.{t}" for t in EACH_TABLE},
+    "timestamp magnitude, min, max; hours; hours after the shift": {
+        *(f"{kind}.{t}" for kind in ("clock_unit", "log_day") for t in EACH_TABLE),
+        *("search_clock_ahead", "hours.search", "hours.feed", "channels_overlap"),
+        *(f"test_is_late.{t}" for t in ("search_test", "recommendation_test")),
+    },
+    "requests whose items span over 30 min": {f"requests_over_30_minutes.{t}" for t in EACH_TABLE},
+    "position 0, minimum, maximum, gaps": {f"position.{t}" for t in EACH_TABLE},
+    "set of the result list = set of the details": {
+        *("candidates_are_shown.search_results", "candidates_are_shown.rec_results"),
+    },
+    "history order": {"history_newest_first"},
+    "history against the request's exposures and later clicks": {
+        *(f"history_in_request.{task}" for task in ("search", "feed", "dqa")),
+        "history_from_future",
+    },
+    "session_idx shared between tables": {"sessions_in_both_channels", "session_has_one_user"},
+    "NaN, 0, -1 share of page_time by click and table": {
+        f"page_time_absent.{t}" for t in EACH_TABLE
+    },
+    "dqa_output = -1": {"dqa_without_answer", "dqa_output_sentinel"},
+    "query_from_type shares": {"query_source_shares"},
+    "duplicate request_idx and search_idx across tables": {
+        *("unique.request_idx", "unique.search_idx"),
+    },
+    "users and notes in test unseen in train": {
+        f"{kind}.{channel}" for kind in ("new_notes", "new_users") for channel in ("search", "feed")
+    },
+}
+# Asked besides: other columns and orders as predictors, types, nulls, keys, the twin's name.
+BESIDES = {
+    *("auc", "display_order", "list_order", "candidate_order", "types", "missing"),
+    *("known", "unique", "is_what_it_says"),
+}
+
+
+def test_every_day_one_question_is_asked(tiny_data: Path) -> None:
+    asked = {check.name for check in audit_of(tiny_data).checks}
+    for question, names in DAY_ONE.items():
+        assert names <= asked, question
+    rest = asked.difference(*DAY_ONE.values())
+    assert {name.partition(".")[0] for name in rest} == BESIDES
+
+
+def test_a_built_lake_is_audited_as_it_is(tiny_engine: DuckDBEngine, tiny_data: Path) -> None:
+    """The lake's own core tables are read; only where they lack are they made, in memory."""
+    before = {table: tiny_engine.lake.manifest(table) for table in tiny_engine.lake.tables()}
+    assert audit_lake(tiny_engine, read_expected(None)).checks == audit_of(tiny_data).checks
+    assert {t: tiny_engine.lake.manifest(t) for t in tiny_engine.lake.tables()} == before
+    connection = tiny_engine.connect()
+    _define_core(connection, tiny_engine)
+    kinds = "select table_type from information_schema.tables where table_schema = 'core'"
+    assert set(connection.execute(kinds).fetchall()) == {("VIEW",)}
+
+
+def test_core_tables_of_other_files_are_not_trusted(tmp_path: Path) -> None:
+    log = published_log.tables()
+    engine = build_views(published_log.write(tmp_path / "data", log), tmp_path / "lake")
+    log["search_train"][0][DETAILS["search"]][0]["position"] = -1.0
+    data = published_log.write(tmp_path / "data", log)
+    register_all(engine.lake, inspect(data), "auto")
+    assert "position.search_train" in alarms(audit_lake(engine, read_expected(None)))
+
+
+def test_the_asset_keeps_a_row_a_check_and_warns(tmp_path: Path) -> None:
+    log = published_log.tables()
+    log["notes"] = log["notes"][:2]
+    data, lake = published_log.write(tmp_path / "data", log), tmp_path / "lake"
+    build_views(data, lake)
+
+    def build() -> dg.ExecuteInProcessResult:
+        return defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=dg.DagsterInstance.ephemeral(),
+            asset_selection=[audit_asset.KEY],
+            run_config={
+                "resources": {"lakehouse": {"config": {"data": str(data), "lake": str(lake)}}},
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            },
+        )
+
+    result = build()
+    assert result.success
+    outcomes = {
+        check.check_name: check
+        for check in result.get_asset_check_evaluations()
+        if check.asset_key == audit_asset.KEY
+    }
+    assert outcomes.keys() == set(audit_asset.CHECKS.values())
+    failed = {name for name, check in outcomes.items() if not check.passed}
+    assert failed == {"size_and_ids"}
+    assert outcomes["size_and_ids"].severity == dg.AssetCheckSeverity.WARN
+    assert "known.note_idx" in (outcomes["size_and_ids"].description or "")
+    assert outcomes["size_and_ids"].metadata["n_alarms"].value == 1
+    connection = Lakehouse(lake=str(lake)).engine().connect()
+    rows = connection.execute("from evaluation.audit order by check_n").fetchall()
+    checks = audit_of(data).checks
+    assert [row[2] for row in rows] == [check.name for check in checks]
+    assert {row[2]: row[7] for row in rows} == {check.name: check.verdict for check in checks}
+    (event,) = result.asset_materializations_for_node("evaluation__audit")
+    assert event.metadata["n_alarm"].value == 1
+    assert "known.note_idx" in event.metadata["alarms"].value
+    manifest = Lake(lake).manifest("evaluation.audit")
+    assert build().success
+    assert Lake(lake).manifest("evaluation.audit") == manifest
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -418,7 +629,7 @@ def test_command(tmp_path: Path) -> None:
     as_json = CliRunner().invoke(main, ["audit", "--data", str(data), "--json"])
     result = json.loads(as_json.stdout)
     assert shown.exit_code == as_json.exit_code == (1 if result["n_alarms"] else 0)
-    keys = {"name", "subject", "expected", "measured", "verdict", "what_to_do"}
+    keys = {"name", "subject", "about", "expected", "measured", "value", "verdict", "what_to_do"}
     assert all(set(check) == keys for check in result["checks"])
     assert len({check["name"] for check in result["checks"]}) == len(result["checks"])
     assert max(len(line) for line in shown.stdout.splitlines()) <= 100
@@ -453,7 +664,10 @@ def test_real_sample(real_data: Path) -> None:
 
 # The checks that find each leak of a twin, in the order of its truth/planted_leaks.
 FOUND_BY = (
-    {"id_block_rule.search", "id_block_rule.feed", "id_block_rule.dqa", "click_rate_by_id_block"},
+    {
+        *("id_block_rule.search", "id_block_rule.feed", "id_block_rule.dqa"),
+        *("click_rate_by_id_block.search_train", "click_rate_by_id_block.recommendation_train"),
+    },
     {"counters_against_id_blocks", "auc.notes.imp_rec_num", "auc.notes.click_rec_num"},
     {"counters_grow_with_clicks"},
     {"list_order.recommendation_train"},

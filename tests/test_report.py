@@ -57,6 +57,9 @@ create table evaluation.leaderboard (
 create table evaluation.checks (
     asset varchar, check_name varchar, severity varchar, passed boolean,
     unexpected_count bigint, why varchar, observed varchar);
+create table evaluation.audit (
+    check_n bigint, subject varchar, name varchar, about varchar, expected varchar,
+    measured varchar, value double, verdict varchar, what_to_do varchar);
 """
 
 # (source table, channel, requests)
@@ -113,6 +116,13 @@ CHECKS: list[tuple[Any, ...]] = [
     (
         *("raw/dqa", "labels_are_zero_or_one", "ERROR", False, 2),
         *("A label of 2 would count a click twice | or more.", "2 rows"),
+    ),
+]
+AUDIT: list[tuple[Any, ...]] = [
+    (1, "Time", "clock_unit.dqa", "Which unit?", "seconds", "seconds", None, "ok", ""),
+    (
+        *(2, "Leaks: note ids", "id_block_rule.search", "Does the number tell?", "within 0.05"),
+        *("search 0.790", 0.79, "alarm", "Use note_key | never note_idx."),
     ),
 ]
 
@@ -183,6 +193,7 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
                     scores.append((task, mode, run, kind, metric, v, *limits, n))
     insert("evaluation.leaderboard", scores)
     insert("evaluation.checks", CHECKS)
+    insert("evaluation.audit", AUDIT)
 
 
 @pytest.fixture(scope="session")

@@ -19,11 +19,12 @@ READS = (
     "core.requests",
     *(view.qualified for view in CATALOG.views if view.schema == "bias"),
     "evaluation.leaderboard",
+    "evaluation.audit",
 )
 FACTS = ("published.data_set", "published.clock")
 PACKAGES = ("qilin-lakehouse", "duckdb", "polars", "dagster", "torch", "great-expectations")
 # Raise when the page changes for the same tables.
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 
 
 @dg.asset(
