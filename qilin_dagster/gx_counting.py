@@ -15,8 +15,10 @@ from typing import Any
 import sqlalchemy as sa
 from great_expectations.core.metric_domain_types import MetricDomainTypes
 from great_expectations.core.metric_function_types import MetricPartialFunctionTypes
-from great_expectations.execution_engine import SqlAlchemyExecutionEngine
 from great_expectations.execution_engine.execution_engine import ExecutionEngine
+from great_expectations.execution_engine.sqlalchemy_execution_engine import (
+    SqlAlchemyExecutionEngine,
+)
 from great_expectations.expectations.core.unexpected_rows_expectation import (
     UnexpectedRowsExpectation,
 )
@@ -53,14 +55,16 @@ class RowsWhere(TableMetricProvider):
         domain_type=MetricDomainTypes.TABLE,
     )
     def _sqlalchemy(
-        cls,  # the decorator makes it a class method
+        cls,
         execution_engine: SqlAlchemyExecutionEngine,
         metric_domain_kwargs: dict[str, Any],
         metric_value_kwargs: dict[str, Any],
         metrics: dict[str, Any],
         runtime_configuration: dict[str, Any],
     ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        condition = sa.literal_column(f"({metric_value_kwargs['condition']})")
+        condition: sa.ColumnElement[bool] = sa.literal_column(
+            f"({metric_value_kwargs['condition']})"
+        )
         return sa.func.count().filter(condition), metric_domain_kwargs, {}
 
 
@@ -87,7 +91,9 @@ class RepeatedKeys(TableMetricProvider):
         metrics: dict[str, Any],
         runtime_configuration: dict[str, Any],
     ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-        columns = [sa.column(name) for name in metric_value_kwargs["key_columns"]]
+        columns: list[sa.ColumnClause[Any]] = [
+            sa.column(name) for name in metric_value_kwargs["key_columns"]
+        ]
         is_key = sa.or_(*(column.is_not(None) for column in columns))
         n_keys = sa.func.count(sa.distinct(sa.func.hash(*columns))).filter(is_key)
         return sa.func.count().filter(is_key) - n_keys, metric_domain_kwargs, {}

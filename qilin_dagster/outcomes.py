@@ -133,14 +133,11 @@ def _page(lake: Lake, rows: list[dict[str, Any]]) -> str:
     from qilin_dagster.report_checks import checks_page
 
     manifest = lake.manifest("published.data_set")
-    (data,) = (
-        [row for path in lake.files(manifest) for row in pq.read_table(path).to_pylist()]
-        if manifest is not None
-        else [{"name": "data of unknown origin", "is_twin": False}]
-    )
-    return checks_page(
-        rows, data_name=data["name"], is_twin=data["is_twin"], written=datetime.now(UTC)
-    )
+    name, is_twin = "data of unknown origin", False
+    for path in lake.files(manifest) if manifest is not None else ():
+        for row in pq.read_table(path).to_pylist():
+            name, is_twin = row["name"], row["is_twin"]
+    return checks_page(rows, data_name=name, is_twin=is_twin, written=datetime.now(UTC))
 
 
 def _schema() -> "pa.Schema":

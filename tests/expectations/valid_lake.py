@@ -92,6 +92,4 @@ def _store_runs(connection: duckdb.DuckDBPyConnection) -> None:
             runs.append(ScoredRun(recipe.name, scores["qid"], scores["pid"], scores["score"]))
         parts.append(leaderboard(task, read_candidates(connection, task), runs))
     first, second = parts  # noqa: RUF059 # DuckDB reads them by name
-    connection.execute(
-        "create table evaluation.leaderboard as from first union all from second"
-    )
+    connection.execute("create table evaluation.leaderboard as from first union all from second")
