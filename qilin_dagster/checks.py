@@ -107,9 +107,8 @@ def _metadata(lake: Lake, suite: Suite, result: ExpectationResult) -> dict[str, 
     if result.examples:
         metadata["examples"] = _table(result.examples)
     if result.failing_rows_sql is not None:
-        metadata["all failing rows"] = dg.MetadataValue.md(
-            f"```sql\n{result.failing_rows_sql}\n```"
-        )
+        # As text, so that it can be copied from the page of the check into qilin sql.
+        metadata["all failing rows"] = dg.MetadataValue.text(result.failing_rows_sql)
     metadata["page"] = dg.MetadataValue.path(page_of_check(lake, suite.qualified, result.name))
     return metadata
 

@@ -90,7 +90,7 @@ def _failure(row: Row) -> list[Block]:
     """A failed check in full: why it is checked, what was found, and the rows."""
     relation, name = str(row["asset"]), str(row["check_name"])
     blocks: list[Block] = [
-        Heading(f"{relation}: {_sentence(name)}", anchor(relation, name)),
+        Heading(f"{relation}: {name}", anchor(relation, name)),
         Text(f"{_kind(row)}. {_found(row)}", tone=_tone(row)),
         Text(str(row["why"] or NOTHING)),
     ]
@@ -156,7 +156,9 @@ def _found(row: Row) -> str:
         return f"Found: {row['observed'] or NOTHING}."
     percent = row.get("unexpected_percent")
     share = f", {number(percent, 3)}% of {count(row['element_count'])}" if percent else ""
-    return f"Rows against it: {count(n)}{share}."
+    observed = row.get("observed")
+    more = "" if observed in (None, str(n)) else f" Observed: {observed}."
+    return f"Rows against it: {count(n)}{share}.{more}"
 
 
 def _is_warning(row: Row) -> bool:

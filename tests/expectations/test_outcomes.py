@@ -177,4 +177,4 @@ def test_the_page_shows_each_check_at_the_place_that_links_name(engine: DuckDBEn
     assert "select &#34;id&#34; from features.items where &#34;id&#34; is not null qualify" in page
     assert "Why &lt;b&gt;" in page
     assert "<b>" not in page
-    assert page.index("one row per id") < page.index("ids are positive")
+    assert page.index("items: one_row_per_id") < page.index("items: ids_are_positive")
