@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from qilin_dagster.assets.training import RECIPES
+from qilin_dagster.checks import check_specs, check_table, table_suite
 from qilin_dagster.lake import Written, write_rows
 from qilin_dagster.resources import Lakehouse
 
@@ -17,16 +18,23 @@ CODE_VERSION = "1"
 HEADLINE = ("mrr@10", "map@10", "ndcg@10", "gauc")
 
 
+DESCRIPTION = (
+    "One row per (task, mode, run, metric): models and anchors with 95 % bootstrap "
+    "intervals over requests. Mode full: all requests, ties in expectation; mode official: as the "
+    "public evaluator, the first 1,000 rows. A model means something beside its anchors only."
+)
+SUITE = table_suite("evaluation.leaderboard", DESCRIPTION)
+
+
 @dg.asset(
     key=["evaluation", "leaderboard"],
     deps=[dg.AssetKey(relation.split(".")) for relation in (*READS, *RUNS)],
     group_name="evaluation",
     kinds={"numpy", "table"},
-    description="One row per (task, mode, run, metric): models and anchors with 95 % bootstrap "
-    "intervals over requests. Mode full: all requests, ties in expectation; mode official: as the "
-    "public evaluator, the first 1,000 rows. A model means something beside its anchors only.",
+    description=DESCRIPTION,
+    check_specs=check_specs(SUITE),
 )
-def leaderboard(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
+def leaderboard(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster asks for it bare
     engine = lakehouse.engine()
     manifest = lakehouse.store.publish(
         "evaluation.leaderboard",
@@ -51,7 +59,9 @@ def leaderboard(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
         if metric == "mrr@10" and (kind == "model" or run in ("random", "display_order")):
             metadata[f"{task} {run} mrr@10"] = dg.MetadataValue.float(value)
     return dg.MaterializeResult(
-        metadata=metadata, data_version=dg.DataVersion(manifest.snapshot_id)
+        metadata=metadata,
+        data_version=dg.DataVersion(manifest.snapshot_id),
+        check_results=check_table(engine, SUITE),
     )
 
 

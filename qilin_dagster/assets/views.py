@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from qilin_dagster.catalog import SCHEMAS, View, column_lineage
-from qilin_dagster.checks import check_results, check_spec, record_outcomes, suite_of
-from qilin_dagster.expectations import ExpectationResult, Suite
+from qilin_dagster.checks import check_results, check_specs, failed_blocking, suite_of
+from qilin_dagster.expectations import Suite
+from qilin_dagster.outcomes import Checked, check, record
 from qilin_dagster.resources import CATALOG, Lakehouse
 
 if TYPE_CHECKING:
@@ -48,11 +49,7 @@ def _views_of(schema: str) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=f"{schema}_views",
         specs=[asset_spec(view) for view in views],
-        check_specs=[
-            check_spec(view, expectation)
-            for view in views
-            for expectation in SUITES[view.qualified].expectations
-        ],
+        check_specs=[spec for view in views for spec in check_specs(SUITES[view.qualified])],
         can_subset=True,
     )
     def build_views(
@@ -75,12 +72,10 @@ def _build(
     views: list[View],
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     blocked: dict[str, str] = {}
-    outcomes: dict[str, list[ExpectationResult]] = {}
+    outcomes: list[Checked] = []
     for view in views:
         key = dg.AssetKey([view.schema, view.name])
-        wanted = {
-            check.name for check in context.selected_asset_check_keys if check.asset_key == key
-        }
+        wanted = {c.name for c in context.selected_asset_check_keys if c.asset_key == key}
         if view.qualified in blocked:
             log.warning(
                 "%s: not built, %s failed a blocking check", view.qualified, blocked[view.qualified]
@@ -102,23 +97,16 @@ def _build(
                 data_version=dg.DataVersion(built.version),
             )
         if wanted:
-            results = _validate(connection, view, wanted)
-            outcomes[view.qualified] = results
-            yield from check_results(view, results)
-            failed = [r.name for r in results if not r.success and r.severity == "critical"]
+            suite = SUITES[view.qualified]
+            checked = check(engine, connection, suite, wanted)
+            outcomes.append(checked)
+            yield from check_results(engine.lake, suite, checked.results)
+            failed = failed_blocking(checked.results)
             if failed:
                 log.error("%s: blocking check failed: %s", view.qualified, ", ".join(failed))
                 for descendant in engine.catalog.descendants(view.qualified):
                     blocked.setdefault(descendant, view.qualified)
-    record_outcomes(engine.lake, outcomes)
-
-
-def _validate(
-    connection: "duckdb.DuckDBPyConnection", view: View, names: set[str]
-) -> list[ExpectationResult]:
-    from qilin_dagster.expectations import validate
-
-    return validate(connection, SUITES[view.qualified], names)
+    record(engine.lake, outcomes)
 
 
 def view_metadata(

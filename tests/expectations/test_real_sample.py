@@ -6,9 +6,10 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from valid_log import relations, suite_of
+from valid_log import relations
 
 from qilin_dagster.catalog import Catalog, View, load_catalog
+from qilin_dagster.checks import suite_of
 from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.expectations import validate
 from qilin_dagster.lake import Lake

@@ -8,8 +8,6 @@ from datetime import UTC, datetime, timedelta
 import duckdb
 
 from qilin_dagster.catalog import Catalog, View
-from qilin_dagster.expectations import Suite, load_suite
-from qilin_dagster.settings import EXPECTATIONS_ROOT
 from qilin_dagster.sources.layout import TABLES
 
 NOON = datetime(2024, 11, 27, 4, tzinfo=UTC)  # noon in China, where the log was taken
@@ -122,10 +120,6 @@ ROWS: dict[str, list[dict]] = {
 
 def relations(catalog: Catalog) -> list[View]:
     return [view for view in catalog.views if view.schema in ("raw", "core")]
-
-
-def suite_of(view: View) -> Suite:
-    return load_suite(EXPECTATIONS_ROOT / view.schema / f"{view.name}.json").with_grain(view.grain)
 
 
 def build(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
