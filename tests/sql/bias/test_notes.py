@@ -32,6 +32,33 @@ def test_click_rate_by_note_form(tiny: duckdb.DuckDBPyConnection) -> None:
     ).fetchall()[0] == pytest.approx((0.5, 0.09453, 0.90547), abs=1e-5)
 
 
+def test_forms_and_bins_of_click_rate_by_note_form(given: Given) -> None:
+    # 10 is the last place of its own. Every type but 1 is video; a note without a type, or in no
+    # table, has no form and is no part of the share either.
+    log = published_log.quiet()
+    types = {1: 1.0, 2: 2.0, 3: 3.0, 4: math.nan}
+    log["notes"] = [published_log.note(idx, note_type=type_) for idx, type_ in types.items()]
+    log["search_train"] = [
+        published_log.search(
+            "search_train",
+            10,
+            0,
+            published_log.page("search_train", "x.x.xx", begins=10, notes=[1, 2, 3, 1, 4, 99]),
+        ),
+        published_log.search(
+            "search_train", 11, 0, published_log.page("search_train", ".", begins=60, notes=[1])
+        ),
+    ]
+    connection = given(log, "bias.click_rate_by_note_form", "bias.video_share_by_position")
+    assert connection.execute(
+        "select note_form, position_bin, n_impressions, n_clicks from bias.click_rate_by_note_form"
+    ).fetchall() == [("image-text", 10, 1, 1), ("image-text", 11, 2, 0), ("video", 11, 2, 1)]
+    assert connection.execute("from bias.video_share_by_position").fetchall() == [
+        ("search", 10, 1, 0, 0.0),
+        ("search", 11, 4, 2, 0.5),
+    ]
+
+
 def test_video_share_by_position(tiny: duckdb.DuckDBPyConnection) -> None:
     assert tiny.execute("from bias.video_share_by_position").fetchall() == [
         ("recommendation", 1, 2, 2, 1.0),
@@ -70,16 +97,24 @@ def test_click_rate_by_history(tiny: duckdb.DuckDBPyConnection) -> None:
 
 
 def test_no_history_of_click_rate_by_history(given: Given) -> None:
-    # A history that is missing or empty holds no note; a place that is not logged has no mean.
+    # A history that is missing or empty holds no note. Places that are not logged have no part in
+    # the mean: in search it is that of the one at 4, in the feed there is none.
     lost = [published_log.impression("search_train", 1, math.nan, 0, 1)]
+    placed = published_log.page("search_train", ".", begins=4)
+    unplaced = published_log.page("recommendation_train", "x")
+    unplaced[0]["position"] = None
     log = published_log.quiet()
     log["search_train"] = [
         published_log.search("search_train", 10, 0, lost, recent_clicked_note_idxs=None),
-        published_log.search("search_train", 11, 0, lost, recent_clicked_note_idxs=[]),
+        published_log.search("search_train", 11, 0, lost + placed, recent_clicked_note_idxs=[]),
     ]
+    log["recommendation_train"] = [published_log.feed("recommendation_train", 0, 0, unplaced)]
     assert given(log, "bias.click_rate_by_history").execute(
         "from bias.click_rate_by_history"
-    ).fetchall() == [("search", False, 2, 2, 1.0, None)]
+    ).fetchall() == [
+        ("recommendation", False, 1, 1, 1.0, None),
+        ("search", False, 3, 2, 2 / 3, 4.0),
+    ]
 
 
 def test_click_rate_by_warmth(given: Given) -> None:

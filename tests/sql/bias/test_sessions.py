@@ -166,6 +166,7 @@ def test_query_overlap_of_feed(given: Given) -> None:
     # User 0: feed (1 x, 2), the search, feed (3 x, 1, 0, 99). User 1: search, feed (2), search: the
     # feed is after the one and before the other. User 2: feed (3) after a blank query.
     # User 3: half an hour and a second after the search, the feed (3) is another session.
+    # User 4: two searches in a row, whose own notes are no feed.
     log = published_log.quiet()
     titles = {0: "nan", 1: "咖啡", 2: "面包", 3: "一馆咖"}
     log["notes"] = [published_log.note(idx, note_title=title) for idx, title in titles.items()]
@@ -180,6 +181,7 @@ def test_query_overlap_of_feed(given: Given) -> None:
         for idx, user, at_s, query in (
             *((10, 0, 60, "咖咖馆"), (11, 1, 0, "咖咖馆"), (12, 1, 120, "包子")),
             *((13, 2, 0, ""), (14, 3, 0, "咖咖馆")),
+            *((15, 4, 0, "咖咖馆"), (16, 4, 60, "咖咖馆")),
         )
     ]
     log["recommendation_train"] = [
