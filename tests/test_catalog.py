@@ -1,6 +1,8 @@
 """sql/ as a catalog: the rules every file keeps, and the ones that are refused."""
 
+import ast
 import json
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -168,6 +170,23 @@ def test_sql_keeps_to_the_portable_subset(view) -> None:
             assert last in keys, f"the order by {last} is not total"
     if view.qualified not in NESTED:
         assert not list(tree.find_all(exp.Unnest | exp.Explode))
+
+
+def test_every_bias_view_has_a_test_of_its_name() -> None:
+    # By hand in tests/sql/bias: test_<view>, which reads bias.<view>.
+    tests = {}
+    for path in (Path(__file__).parent / "sql" / "bias").glob("test_*.py"):
+        text = path.read_text(encoding="utf-8")
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.FunctionDef):
+                tests[node.name] = ast.get_source_segment(text, node) or ""
+    missing = [
+        view.qualified
+        for view in CATALOG.views
+        if view.schema == "bias"
+        and not re.search(rf"\b{re.escape(view.qualified)}\b", tests.get(f"test_{view.name}", ""))
+    ]
+    assert not missing
 
 
 def test_the_select_run_is_the_text_of_the_file() -> None:

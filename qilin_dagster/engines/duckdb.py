@@ -275,7 +275,10 @@ def _published_select(name: str, files: list[Path], manifest: Manifest) -> str:
         for column in TABLES[name]
     )
     row_number = f"[{', '.join(offsets)}][file_index::bigint + 1] + file_row_number::bigint"
-    return f"select {row_number} as row_number, {columns} from read_parquet({_literal_list(files)})"
+    # Writers leave NaN out of a column's least and greatest value, from which DuckDB would conclude
+    # that there is none and drop the isnan of the SQL.
+    source = f"read_parquet({_literal_list(files)}, can_have_nan = true)"
+    return f"select {row_number} as row_number, {columns} from {source}"
 
 
 def _comment(connection: duckdb.DuckDBPyConnection, view: View) -> None:
