@@ -15,7 +15,7 @@ import duckdb
 from qilin_dagster.catalog import Catalog, View, load_catalog
 from qilin_dagster.lake import SPILL, Lake, LakeError, Manifest, Written, version_of
 from qilin_dagster.settings import Settings
-from qilin_dagster.sources.layout import TABLES
+from qilin_dagster.sources.layout import TABLES, Column
 
 CATALOG_FILE = "catalog.duckdb"
 # Rows of a row group: small enough that a query with a filter skips most of a big table.
@@ -200,22 +200,41 @@ def write_select(connection: duckdb.DuckDBPyConnection, select: str, folder: Pat
 
 
 def _published_select(name: str, files: list[Path], manifest: Manifest) -> str:
-    """The published table under the contract's types, with the row's place over all files."""
-    present = {column for column, _ in manifest.columns}
+    """The published table under the contract's types, with each row's place in it and its file."""
+    types = dict(manifest.columns)
     offsets, total = [], 0
     for n_rows in manifest.facts["shard_rows"]:
         offsets.append(str(total))
         total += n_rows
-    columns = ", ".join(
-        f"null::{column.type} as {column.name}"
-        if column.name not in present
-        else f"{column.name}::{column.type} as {column.name}"
-        if column.type
-        else column.name
-        for column in TABLES[name]
+    columns = ", ".join(_published_column(column, types.get(column.name)) for column in TABLES[name])
+    # A shard copied from Arrow has another name in the lake than where its rows can be looked up.
+    shards = [Path(shard) for shard in manifest.facts.get("shard_names", files)]
+    file_n = "file_index::bigint + 1"
+    return (
+        f"select [{', '.join(offsets)}][{file_n}] + file_row_number::bigint as row_number, "
+        f"{_literal_list(shards)}[{file_n}] as source_file, "
+        f"file_row_number::bigint as source_row, {columns} from read_parquet({_literal_list(files)})"
     )
-    row_number = f"[{', '.join(offsets)}][file_index::bigint + 1] + file_row_number::bigint"
-    return f"select {row_number} as row_number, {columns} from read_parquet({_literal_list(files)})"
+
+
+def _published_column(column: Column, arrow_type: str | None) -> str:
+    """One column as the contract has it; ``arrow_type`` is the file's, None where it has none."""
+    name = column.name
+    if arrow_type is None:
+        return f"null::{column.type} as {name}"
+    if column.type is None:
+        return name
+    is_exact = not any(word in arrow_type for word in ("float", "double", "uint64"))
+    if column.type == "BIGINT" and not is_exact:
+        # A fraction, NaN or a number too large is no key: null, and set aside for that.
+        return f"{_whole(name)} as {name}"
+    if column.type == "BIGINT[]" and not is_exact:
+        return f"list_transform({name}, lambda x: {_whole('x')}) as {name}"
+    return f"{name}::{column.type} as {name}"
+
+
+def _whole(number: str) -> str:
+    return f"case when {number} = trunc({number}) then try_cast({number} as bigint) end"
 
 
 def _comment(connection: duckdb.DuckDBPyConnection, view: View) -> None:

@@ -32,7 +32,7 @@ from qilin_dagster.sources.published import (
 )
 
 # Raise when what a registered table consists of changes.
-READER_VERSION = "1"
+READER_VERSION = "2"
 
 QRELS_SCHEMA = pa.schema(
     [("source_table", pa.string()), ("row_number", pa.int64()), ("note_idx", pa.int64())]
@@ -58,7 +58,11 @@ def register_table(lake: Lake, data: DataFolder, name: str) -> Manifest:
 def _write_table(table: PublishedTable, external: tuple[File, ...]) -> Callable[[Path], Written]:
     def write(folder: Path) -> Written:
         shard_rows = [shard.n_rows for shard in table.shards]
-        facts = {"shard_rows": shard_rows, "published_rows": table.n_rows}
+        facts = {
+            "shard_rows": shard_rows,
+            "shard_names": [shard.path.name for shard in table.shards],
+            "published_rows": table.n_rows,
+        }
         if not table.shards[0].is_arrow:
             schema = pq.read_schema(table.shards[0].path)
             return Written(table.n_rows, _columns(schema), facts, external)
@@ -85,6 +89,8 @@ def register_clock(lake: Lake, clocks: list[TableClock]) -> Manifest:
                 "source_table": clock.source_table,
                 "microseconds_per_tick": clock.microseconds_per_tick,
                 "ahead_s": clock.ahead_s,
+                "earliest_s": clock.earliest_s,
+                "latest_s": clock.latest_s,
                 "evidence": clock.evidence,
             }
             for clock in clocks
@@ -94,7 +100,7 @@ def register_clock(lake: Lake, clocks: list[TableClock]) -> Manifest:
     return lake.publish(
         "published.clock",
         inputs={
-            clock.source_table: f"{clock.microseconds_per_tick} {clock.ahead_s} {clock.evidence}"
+            clock.source_table: repr(clock)
             for clock in clocks
         },
         code_version=READER_VERSION,
