@@ -217,6 +217,45 @@ timed as (
     inner join bounds as b on e.source_table = b.source_table
 ),
 
+-- Nearly all entries are done with here; the rules that follow say what is wrong with the rest.
+suspicious as (
+    select
+        source_table,
+        row_number,
+        impression_n,
+        n_entries,
+        is_null,
+        note_idx,
+        "position",
+        click,
+        "like",
+        collect,
+        "comment",
+        "share",
+        page_time,
+        ticks,
+        clock_s,
+        earliest_s,
+        latest_s,
+        last_note_idx
+    from timed
+    where
+        not coalesce(
+            note_idx between 0 and last_note_idx
+            and note_idx = floor(note_idx)
+            and "position" between 0 and 100000
+            and "position" = floor("position")
+            and click in (0, 1)
+            and "like" in (0, 1)
+            and collect in (0, 1)
+            and "comment" in (0, 1)
+            and "share" in (0, 1)
+            and clock_s between earliest_s and latest_s
+            and (page_time between 0 and 86400 or page_time = -1 or isnan(page_time)),
+            false
+        )
+),
+
 judged as (
     select
         source_table,
@@ -259,7 +298,7 @@ judged as (
             when page_time > 86400 and not isnan(page_time) then 'absurd viewing time'
             when note_idx > last_note_idx then 'unknown note'
         end as reason
-    from timed
+    from suspicious
 ),
 
 faulty as (

@@ -353,9 +353,8 @@ paths as (
         path,
         replace(path, '\', '/') as plain_path
     from image_paths
-    where
-        path is null or path = '' or path like '/%' or path like '\%' or path like '_:%'
-        or path like '%://%' or path like '%..%'
+    -- Nearly all paths are done with here.
+    where path is null or path not like 'image/%' or path like '%..%'
 ),
 
 faults as (
@@ -457,6 +456,16 @@ numbered as (
             order by fault_n, detail, entry_n
         ) as reason_n
     from all_faults
+),
+
+located as (
+    select
+        row_number,
+        source_file,
+        source_row,
+        note_idx
+    from published.notes
+    where row_number in (select row_number from numbered where reason_n = 1)
 )
 
 select
@@ -467,7 +476,7 @@ select
     n.reason,
     n.detail
 from numbered as n
-inner join published.notes as p on n.row_number = p.row_number
+inner join located as p on n.row_number = p.row_number
 where n.reason_n = 1
 order by p.row_number;
 

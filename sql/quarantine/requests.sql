@@ -332,24 +332,35 @@ usable as (
     )
 ),
 
+shared_keys as (
+    select
+        channel,
+        published_idx
+    from usable
+    group by channel, published_idx
+    having count(*) > 1
+),
+
 repeated as (
     select
-        source_table,
-        row_number,
-        published_idx,
-        first_value(source_table) over (
-            partition by channel, published_idx
-            order by table_n, row_number
+        u.source_table,
+        u.row_number,
+        u.published_idx,
+        first_value(u.source_table) over (
+            partition by u.channel, u.published_idx
+            order by u.table_n, u.row_number
         ) as first_table,
-        first_value(row_number) over (
-            partition by channel, published_idx
-            order by table_n, row_number
+        first_value(u.row_number) over (
+            partition by u.channel, u.published_idx
+            order by u.table_n, u.row_number
         ) as first_row_number,
         row_number() over (
-            partition by channel, published_idx
-            order by table_n, row_number
+            partition by u.channel, u.published_idx
+            order by u.table_n, u.row_number
         ) as copy_n
-    from usable
+    from usable as u
+    inner join shared_keys as k
+        on u.channel = k.channel and u.published_idx = k.published_idx
 ),
 
 all_faults as (
