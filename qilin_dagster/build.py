@@ -11,6 +11,7 @@ from qilin_dagster.errors import InputError
 from qilin_dagster.lake import Lake
 from qilin_dagster.settings import REPOSITORY, Settings
 from qilin_dagster.sources.clock import decide_clocks
+from qilin_dagster.sources.layout import TABLES
 from qilin_dagster.sources.published import inspect
 from qilin_dagster.sources.register import read_qrels
 
@@ -33,7 +34,9 @@ class Outcome:
 def selected_keys(selects: tuple[str, ...]) -> "list[dg.AssetKey] | None":
     """Asset keys of ``--select``: groups (raw) and keys (core.requests or core/requests).
 
-    None for all. Raises InputError naming what is no group and no key.
+    None for all. What is in raw brings the quarantine with it, whose rows it leaves out: with the
+    quarantine of other data it would leave out others. Raises InputError naming what is no group
+    and no key.
     """
     from qilin_dagster.definitions import defs
 
@@ -55,6 +58,8 @@ def selected_keys(selects: tuple[str, ...]) -> "list[dg.AssetKey] | None":
             close = difflib.get_close_matches(name.replace("/", "."), [*groups, *keys], n=1)
             hint = f"; did you mean {close[0]}?" if close else f"; groups: {', '.join(groups)}"
             raise InputError(f"--select {name}: no group and no key of this name{hint}")
+    if any(key.path[0] == "raw" for key in selected):
+        selected += [key for key in groups["quarantine"] if key not in selected]
     return selected
 
 
@@ -83,7 +88,12 @@ def run_build(settings: Settings, keys: "list[dg.AssetKey] | None") -> Outcome:
             tags={"qilin/data": str(settings.data), "qilin/lake": str(settings.lake)},
         )
     lake = Lake(settings.lake)
-    lines = [*_failures(result), *_checks(result)]
+    builds_quarantine = keys is None or any(key.path[0] == "quarantine" for key in keys)
+    lines = [
+        *_failures(result),
+        *_checks(result),
+        *(_set_aside(settings) if builds_quarantine else []),
+    ]
     manifest = lake.manifest("reports.overview")
     wants_report = keys is None or any(key.path[0] == "reports" for key in keys)
     report = (
@@ -111,6 +121,8 @@ def _set_environment(settings: Settings) -> None:
         "QILIN_MEMORY_LIMIT": settings.memory_limit,
         "QILIN_SEARCH_CLOCK_OFFSET": settings.search_clock_offset,
         "QILIN_DEVICE": settings.device,
+        "QILIN_MAX_QUARANTINED": settings.max_quarantined,
+        "QILIN_STRICT": int(settings.is_strict),
     }
     for name, value in values.items():
         if value is not None:
@@ -146,6 +158,30 @@ def _failures(result: "dg.ExecuteInProcessResult") -> list[str]:
                 lines.append(f"{step} failed: {cause.message.strip()}")
                 lines.extend(line.rstrip() for line in (cause.stack or [])[-2:])
     return lines
+
+
+def _set_aside(settings: Settings) -> list[str]:
+    """One line for each published table that lost rows; they are in the lake, whatever came after."""
+    from qilin_dagster.engines.duckdb import DuckDBEngine
+    from qilin_dagster.quarantine import set_aside
+
+    engine = DuckDBEngine(Lake(settings.lake), settings)
+    connection = engine.open()
+    try:
+        present = engine.define_all(connection, comments=False)
+        counts = [
+            set_aside(connection, table)
+            for table in TABLES
+            if present.issuperset({f"published.{table}", f"quarantine.{table}"})
+        ]
+    finally:
+        connection.close()
+    return [
+        f"quarantine.{found.table}: {found.describe()}; "
+        f'see qilin sql "from quarantine.{found.table}"'
+        for found in counts
+        if found.n_rows
+    ]
 
 
 def _checks(result: "dg.ExecuteInProcessResult") -> list[str]:

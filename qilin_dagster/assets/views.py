@@ -1,7 +1,8 @@
 """Stage 2, views: each file of sql/ is one asset; key, parents, docs and checks come from files.
 
 One subsettable multi-asset per schema, parents first in one process. A failed blocking check keeps
-everything below it from being built, within the schema here and across schemas by Dagster.
+everything below it from being built, within the schema here and across schemas by Dagster. The
+quarantine of a published table has one check more, which knows the limit of the settings.
 """
 
 import logging
@@ -15,6 +16,8 @@ from qilin_dagster.catalog import SCHEMAS, View, column_lineage
 from qilin_dagster.checks import check_results, check_spec, record_outcomes, suite_of
 from qilin_dagster.expectations import ExpectationResult, Suite
 from qilin_dagster.resources import CATALOG, Lakehouse
+from qilin_dagster.settings import Settings
+from qilin_dagster.sources.layout import TABLES
 
 if TYPE_CHECKING:
     import duckdb
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("qilin")
 
+LIMIT_CHECK = "few_rows_are_set_aside"
+LIMIT_WHY = "Where much cannot be used, what is left is another log, and the fault is in the source."
 PREVIEW_ROWS = 5
 PREVIEW_CHARACTERS = 40
 
@@ -42,6 +47,20 @@ def asset_spec(view: View) -> dg.AssetSpec:
     )
 
 
+def limit_spec(view: View) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        name=LIMIT_CHECK,
+        asset=dg.AssetKey([view.schema, view.name]),
+        description=LIMIT_WHY,
+        blocking=True,
+    )
+
+
+def _is_quarantine(view: View) -> bool:
+    """True for the quarantine of one published table, which every row of it can end in."""
+    return view.schema == "quarantine" and view.name in TABLES
+
+
 def _views_of(schema: str) -> dg.AssetsDefinition:
     views = [view for view in CATALOG.views if view.schema == schema]
 
@@ -49,9 +68,12 @@ def _views_of(schema: str) -> dg.AssetsDefinition:
         name=f"{schema}_views",
         specs=[asset_spec(view) for view in views],
         check_specs=[
-            check_spec(view, expectation)
-            for view in views
-            for expectation in SUITES[view.qualified].expectations
+            *(
+                check_spec(view, expectation)
+                for view in views
+                for expectation in SUITES[view.qualified].expectations
+            ),
+            *(limit_spec(view) for view in views if _is_quarantine(view)),
         ],
         can_subset=True,
     )
@@ -61,7 +83,7 @@ def _views_of(schema: str) -> dg.AssetsDefinition:
         engine = lakehouse.engine()
         connection = engine.connect()
         try:
-            yield from _build(context, engine, connection, views)
+            yield from _build(context, lakehouse, engine, connection, views)
         finally:
             connection.close()
 
@@ -70,6 +92,7 @@ def _views_of(schema: str) -> dg.AssetsDefinition:
 
 def _build(
     context: dg.AssetExecutionContext,
+    lakehouse: Lakehouse,
     engine: "DuckDBEngine",
     connection: "duckdb.DuckDBPyConnection",
     views: list[View],
@@ -101,8 +124,12 @@ def _build(
                 metadata=view_metadata(connection, view, built, seconds),
                 data_version=dg.DataVersion(built.version),
             )
+        if key in context.selected_asset_keys and _is_quarantine(view):
+            _refuse_if_strict(lakehouse.settings, connection, view)
         if wanted:
-            results = _validate(connection, view, wanted)
+            results = _validate(connection, view, wanted - {LIMIT_CHECK})
+            if LIMIT_CHECK in wanted:
+                results.append(_check_limit(lakehouse.settings, connection, view))
             outcomes[view.qualified] = results
             yield from check_results(view, results)
             failed = [r.name for r in results if not r.success and r.severity == "critical"]
@@ -120,6 +147,43 @@ def _validate(
     from qilin_dagster.expectations import validate
 
     return validate(connection, SUITES[view.qualified], names)
+
+
+def _check_limit(
+    settings: Settings, connection: "duckdb.DuckDBPyConnection", view: View
+) -> ExpectationResult:
+    """Not an expectation of a suite: its limit is a setting, its message a sum over rows."""
+    from qilin_dagster.quarantine import limit_in_words, set_aside
+
+    found = set_aside(connection, view.name)
+    is_within = found.is_within(settings)
+    return ExpectationResult(
+        name=LIMIT_CHECK,
+        success=is_within,
+        severity="critical",
+        why=LIMIT_WHY,
+        element_count=found.n_published,
+        unexpected_count=found.n_rows,
+        unexpected_percent=100 * found.share,
+        observed_value=None,
+        examples=tuple(f"{n} {reason}" for reason, n in found.reasons),
+        error=None
+        if is_within
+        else f"{found.describe()}; the limit is {limit_in_words(settings)}",
+        raw={},
+    )
+
+
+def _refuse_if_strict(
+    settings: Settings, connection: "duckdb.DuckDBPyConnection", view: View
+) -> None:
+    from qilin_dagster.quarantine import set_aside
+
+    if settings.is_strict and (found := set_aside(connection, view.name)).n_rows:
+        raise dg.Failure(
+            description=f"{found.describe_first()}; stopped because of --strict",
+            allow_retries=False,
+        )
 
 
 def view_metadata(
@@ -176,4 +240,4 @@ def _parent_columns(
     return columns
 
 
-raw_views, core_views, bias_views = (_views_of(schema) for schema in SCHEMAS)
+quarantine_views, raw_views, core_views, bias_views = (_views_of(schema) for schema in SCHEMAS)
