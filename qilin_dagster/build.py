@@ -92,7 +92,7 @@ def run_build(settings: Settings, keys: "list[dg.AssetKey] | None") -> Outcome:
     lines = [
         *_failures(result),
         *_checks(result),
-        *(_set_aside(settings) if builds_quarantine else []),
+        *(_set_aside(settings, result.success) if builds_quarantine else []),
     ]
     manifest = lake.manifest("reports.overview")
     wants_report = keys is None or any(key.path[0] == "reports" for key in keys)
@@ -160,8 +160,8 @@ def _failures(result: "dg.ExecuteInProcessResult") -> list[str]:
     return lines
 
 
-def _set_aside(settings: Settings) -> list[str]:
-    """One line for each published table that lost rows; they are in the lake, whatever came after."""
+def _set_aside(settings: Settings, succeeded: bool) -> list[str]:
+    """One line for each published table with rows set aside."""
     from qilin_dagster.engines.duckdb import DuckDBEngine
     from qilin_dagster.quarantine import set_aside
 
@@ -176,12 +176,17 @@ def _set_aside(settings: Settings) -> list[str]:
         ]
     finally:
         connection.close()
-    return [
-        f"quarantine.{found.table}: {found.describe()}; "
-        f'see qilin sql "from quarantine.{found.table}"'
-        for found in counts
-        if found.n_rows
-    ]
+    lines = []
+    for found in counts:
+        if found.n_rows:
+            # A build that stopped is shown to no reader: the first row has to do.
+            more = (
+                f'see qilin sql "from quarantine.{found.table}"'
+                if succeeded
+                else f"first {found.describe_first()}"
+            )
+            lines.append(f"quarantine.{found.table}: {found.describe()}; {more}")
+    return lines
 
 
 def _checks(result: "dg.ExecuteInProcessResult") -> list[str]:

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("qilin")
 
 LIMIT_CHECK = "few_rows_are_set_aside"
-LIMIT_WHY = "Where much cannot be used, what is left is another log, and the fault is in the source."
+LIMIT_WHY = (
+    "Where much cannot be used, what is left is another log, and the fault is in the source."
+)
 PREVIEW_ROWS = 5
 PREVIEW_CHARACTERS = 40
 
@@ -128,6 +130,11 @@ def _build(
             _refuse_if_strict(lakehouse.settings, connection, view)
         if wanted:
             results = _validate(connection, view, wanted - {LIMIT_CHECK})
+            if any(result.error for result in results) and (
+                damage := engine.find_damage(view.qualified)
+            ):
+                # The text of the notes is first read here; reading it twice would cost seconds.
+                raise dg.Failure(description=damage, allow_retries=False)
             if LIMIT_CHECK in wanted:
                 results.append(_check_limit(lakehouse.settings, connection, view))
             outcomes[view.qualified] = results
@@ -167,9 +174,7 @@ def _check_limit(
         unexpected_percent=100 * found.share,
         observed_value=None,
         examples=tuple(f"{n} {reason}" for reason, n in found.reasons),
-        error=None
-        if is_within
-        else f"{found.describe()}; the limit is {limit_in_words(settings)}",
+        error=None if is_within else f"{found.describe()}; the limit is {limit_in_words(settings)}",
         raw={},
     )
 

@@ -13,13 +13,20 @@ from pathlib import Path
 import duckdb
 
 from qilin_dagster.catalog import Catalog, View, load_catalog
+from qilin_dagster.errors import InputError
 from qilin_dagster.lake import SPILL, Lake, LakeError, Manifest, Written, version_of
 from qilin_dagster.settings import Settings
 from qilin_dagster.sources.layout import TABLES, Column
+from qilin_dagster.sources.published import PublishedTable, Shard, find_damage
 
 CATALOG_FILE = "catalog.duckdb"
 # Rows of a row group: small enough that a query with a filter skips most of a big table.
 ROW_GROUP_ROWS = 122_880
+# Errors that no byte of a published file can be the cause of; for one it may raise any other.
+NOT_OF_THE_DATA = (
+    *(duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException),
+    *(duckdb.OutOfMemoryException, duckdb.InterruptException),
+)
 
 
 @dataclass(frozen=True)
@@ -138,8 +145,38 @@ class DuckDBEngine:
         """Bring one view up to date and define it on the connection, whose parents are defined.
 
         A stored table is written as a snapshot unless the present one was made by the same code
-        from the same inputs; a view is defined and described.
+        from the same inputs; a view is defined and described. Raises InputError when a published
+        file it reads is damaged, naming file, column and row.
         """
+        try:
+            return self._build(connection, view)
+        except NOT_OF_THE_DATA:
+            raise
+        except duckdb.Error as error:
+            damage = self.find_damage(view.qualified)
+            if damage is None:
+                raise
+            raise InputError(damage) from error
+
+    def find_damage(self, relation: str) -> str | None:
+        """What cannot be decoded in the published files the relation is made from; slow."""
+        for table in TABLES:
+            manifest = self.lake.manifest(f"published.{table}")
+            if manifest is None or relation not in self.catalog.descendants(manifest.table):
+                continue
+            shards = tuple(
+                Shard(path, n_rows)
+                for path, n_rows in zip(
+                    self.lake.files(manifest), manifest.facts["shard_rows"], strict=True
+                )
+            )
+            columns = frozenset(name for name, _ in manifest.columns)
+            damage = find_damage(PublishedTable(table, shards, columns))
+            if damage is not None:
+                return damage
+        return None
+
+    def _build(self, connection: duckdb.DuckDBPyConnection, view: View) -> Built:
         inputs = self.inputs(view.parents)
         if not view.is_stored:
             self.define_view(connection, view)
@@ -208,14 +245,15 @@ def _published_select(name: str, files: list[Path], manifest: Manifest) -> str:
     for n_rows in manifest.facts["shard_rows"]:
         offsets.append(str(total))
         total += n_rows
-    columns = ", ".join(_published_column(column, types.get(column.name)) for column in TABLES[name])
+    columns = [_published_column(column, types.get(column.name)) for column in TABLES[name]]
     # A shard copied from Arrow has another name in the lake than where its rows can be looked up.
     shards = [Path(shard) for shard in manifest.facts.get("shard_names", files)]
     file_n = "file_index::bigint + 1"
     return (
         f"select [{', '.join(offsets)}][{file_n}] + file_row_number::bigint as row_number, "
         f"{_literal_list(shards)}[{file_n}] as source_file, "
-        f"file_row_number::bigint as source_row, {columns} from read_parquet({_literal_list(files)})"
+        f"file_row_number::bigint as source_row, {', '.join(columns)} "
+        f"from read_parquet({_literal_list(files)})"
     )
 
 

@@ -1,7 +1,7 @@
--- Published searches of the direct-answer sample that cannot be used; raw.dqa has all others.
+-- Published searches of the direct-answer sample that cannot be used; raw has all others.
 --
--- The rules are those of quarantine.requests and quarantine.impressions. The published file is never
--- changed: file and row say where the request lies as it was given.
+-- The rules are those of quarantine.requests and quarantine.impressions. The published file is
+-- never changed: file and row say where the request lies as it was given.
 
 create or replace view quarantine.dqa as
 select
@@ -15,7 +15,7 @@ from quarantine.requests
 where source_table = 'dqa';
 
 comment on view quarantine.dqa is
-    'One row per (row_number): a search of the direct-answer sample that cannot be used, and why.';
+    'One row per (row_number): a search of the direct-answer sample that is set aside, and why.';
 comment on column quarantine.dqa.row_number is
     'Zero-based row of the published table over all its files.';
 comment on column quarantine.dqa.source_file is 'Published file that holds the row.';

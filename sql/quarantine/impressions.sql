@@ -155,7 +155,7 @@ entries as (
     from recommendation_test_entries
 ),
 
-sizes as (
+published_requests as (
     select count(*) as n_requests from published.search_train
     union all
     select count(*) as n_requests from published.search_test
@@ -167,12 +167,17 @@ sizes as (
     select count(*) as n_requests from published.recommendation_test
 ),
 
+sizes as (
+    select sum(n_requests) as n_requests
+    from published_requests
+),
+
 good_notes as (
     select
         count(*) as n_notes,
         coalesce(max(note_idx), 0) as last_note_idx
     from published.notes
-    where row_number not in (select row_number from quarantine.notes)
+    where row_number not in (select q.row_number from quarantine.notes as q)
 ),
 
 bounds as (
@@ -344,7 +349,8 @@ select
     f.detail
 from faulty as f
 cross join unknown as u
-where f.reason <> 'unknown note' or u.n_requests <= 0.1 * (select sum(n_requests) from sizes)
+cross join sizes as s
+where f.reason <> 'unknown note' or u.n_requests <= 0.1 * s.n_requests
 order by f.source_table, f.row_number, f.impression_n;
 
 comment on table quarantine.impressions is

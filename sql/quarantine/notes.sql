@@ -413,8 +413,8 @@ shared as (
         note_idx
     from published.notes
     where
-        note_idx in (select note_idx from moved)
-        and row_number not in (select row_number from faults)
+        note_idx in (select f.note_idx from moved as f)
+        and row_number not in (select f.row_number from faults as f)
 ),
 
 repeated as (
@@ -465,7 +465,7 @@ located as (
         source_row,
         note_idx
     from published.notes
-    where row_number in (select row_number from numbered where reason_n = 1)
+    where row_number in (select f.row_number from numbered as f where f.reason_n = 1)
 )
 
 select

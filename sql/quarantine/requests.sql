@@ -188,7 +188,7 @@ answer_references as (
 known_users as (
     select user_idx
     from published.user_feat
-    where row_number not in (select row_number from quarantine.user_feat)
+    where row_number not in (select q.row_number from quarantine.user_feat as q)
 ),
 
 unknown_users as (
@@ -197,7 +197,7 @@ unknown_users as (
         row_number,
         user_idx
     from published_requests
-    where user_idx not in (select user_idx from known_users)
+    where user_idx not in (select f.user_idx from known_users as f)
 ),
 
 judged as (

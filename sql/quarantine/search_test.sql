@@ -1,7 +1,7 @@
--- Published searches after the split that cannot be used; raw.search_test has all others.
+-- Published searches after the split that cannot be used; raw has all others.
 --
--- The rules are those of quarantine.requests and quarantine.impressions. The published file is never
--- changed: file and row say where the request lies as it was given.
+-- The rules are those of quarantine.requests and quarantine.impressions. The published file is
+-- never changed: file and row say where the request lies as it was given.
 
 create or replace view quarantine.search_test as
 select
@@ -15,7 +15,7 @@ from quarantine.requests
 where source_table = 'search_test';
 
 comment on view quarantine.search_test is
-    'One row per (row_number): a search after the split that cannot be used, and why.';
+    'One row per (row_number): a search after the split that is set aside, and why.';
 comment on column quarantine.search_test.row_number is
     'Zero-based row of the published table over all its files.';
 comment on column quarantine.search_test.source_file is 'Published file that holds the row.';

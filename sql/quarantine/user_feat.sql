@@ -123,7 +123,8 @@ comment on column quarantine.user_feat.row_number is
     'Zero-based row of the published table over all its files.';
 comment on column quarantine.user_feat.source_file is 'Published file that holds the row.';
 comment on column quarantine.user_feat.source_row is 'Zero-based row in that file.';
-comment on column quarantine.user_feat.user_idx is 'User; joins core.users; a key, never a feature.';
+comment on column quarantine.user_feat.user_idx is
+    'User; joins core.users; a key, never a feature.';
 comment on column quarantine.user_feat.reason is
     'Why the published row cannot be used; the first reason where there are several.';
 comment on column quarantine.user_feat.detail is

@@ -26,7 +26,7 @@ select
     bm25_results,
     dpr_results
 from published.dqa
-where row_number not in (select row_number from quarantine.dqa);
+where row_number not in (select q.row_number from quarantine.dqa as q);
 
 comment on view raw.dqa is
     'One row per (search_idx): a published search of the direct-answer sample.';

@@ -57,7 +57,7 @@ select
     case when isnan(full_view_times) then null else full_view_times end as full_view_times,
     image_path as image_path_list
 from published.notes
-where row_number not in (select row_number from quarantine.notes);
+where row_number not in (select q.row_number from quarantine.notes as q);
 
 comment on view raw.notes is
     'One row per (note_idx): a note as published, absence as null.';

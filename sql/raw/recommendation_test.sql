@@ -16,7 +16,7 @@ select
     rec_result_details_with_idx as result_detail_list,
     rec_results as rec_result_list
 from published.recommendation_test
-where row_number not in (select row_number from quarantine.recommendation_test);
+where row_number not in (select q.row_number from quarantine.recommendation_test as q);
 
 comment on view raw.recommendation_test is
     'One row per (request_idx): a published feed request after the split.';

@@ -20,7 +20,7 @@ select
     dpr_results,
     search_results as search_result_list
 from published.search_test
-where row_number not in (select row_number from quarantine.search_test);
+where row_number not in (select q.row_number from quarantine.search_test as q);
 
 comment on view raw.search_test is
     'One row per (search_idx): a published search after the split.';

@@ -209,7 +209,7 @@ def test_a_suite_reads_only_what_is_built_before_its_relation(
     suite: Suite, catalog: Catalog
 ) -> None:
     """Checks run right after their relation: raw is there by then, core only as far as needed."""
-    ready = {suite.qualified} | {
+    ready = {suite.qualified, *catalog[suite.qualified].parents} | {
         view.qualified
         for view in catalog.views
         if view.schema == "raw" or suite.qualified in catalog.descendants(view.qualified)
