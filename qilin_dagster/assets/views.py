@@ -14,6 +14,7 @@ import dagster as dg
 
 from qilin_dagster.catalog import SCHEMAS, View, column_lineage
 from qilin_dagster.checks import check_results, check_spec, record_outcomes, suite_of
+from qilin_dagster.errors import InputError
 from qilin_dagster.expectations import ExpectationResult, Suite
 from qilin_dagster.resources import CATALOG, Lakehouse
 from qilin_dagster.settings import Settings
@@ -121,9 +122,11 @@ def _build(
                 f"{built.n_rows:,}",
                 "unchanged" if built.was_current else f"{seconds:.1f} s",
             )
+            with engine.naming_damage(view.qualified):
+                metadata = view_metadata(connection, view, built, seconds)
             yield dg.MaterializeResult(
                 key,
-                metadata=view_metadata(connection, view, built, seconds),
+                metadata=metadata,
                 data_version=dg.DataVersion(built.version),
             )
         if key in context.selected_asset_keys and _is_quarantine(view):
@@ -134,7 +137,7 @@ def _build(
                 damage := engine.find_damage(view.qualified)
             ):
                 # The text of the notes is first read here; reading it twice would cost seconds.
-                raise dg.Failure(description=damage, allow_retries=False)
+                raise InputError(damage)
             if LIMIT_CHECK in wanted:
                 results.append(_check_limit(lakehouse.settings, connection, view))
             outcomes[view.qualified] = results

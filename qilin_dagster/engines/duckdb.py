@@ -5,8 +5,10 @@ from the files their manifests name, views from sql/. That costs tens of millise
 nothing to lock. Which relation means what is in sql/; what a manifest is, in lake.py.
 """
 
+import contextlib
 import os
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,14 +148,21 @@ class DuckDBEngine:
 
         A stored table is written as a snapshot unless the present one was made by the same code
         from the same inputs; a view is defined and described. Raises InputError when a published
-        file it reads is damaged, naming file, column and row.
+        file it reads is damaged.
         """
-        try:
+        with self.naming_damage(view.qualified):
             return self._build(connection, view)
+
+    @contextlib.contextmanager
+    def naming_damage(self, relation: str) -> Iterator[None]:
+        """Turn an error of DuckDB over damaged published files into an InputError that names the
+        file, the column and the row."""
+        try:
+            yield
         except NOT_OF_THE_DATA:
             raise
         except duckdb.Error as error:
-            damage = self.find_damage(view.qualified)
+            damage = self.find_damage(relation)
             if damage is None:
                 raise
             raise InputError(damage) from error
@@ -270,6 +279,10 @@ def _published_column(column: Column, arrow_type: str | None) -> str:
         return f"{_whole(name)} as {name}"
     if column.type == "BIGINT[]" and not is_exact:
         return f"list_transform({name}, lambda x: {_whole('x')}) as {name}"
+    if column.type == "DOUBLE" and not is_exact:
+        # Footers leave NaN out of a column's least and greatest value, and DuckDB trusts them so
+        # far that isnan() is false there without a look at the rows. It cannot see through a case.
+        return f"case when {name} is not null then {name} end::DOUBLE as {name}"
     return f"{name}::{column.type} as {name}"
 
 

@@ -118,7 +118,9 @@ def read_qrels(data: DataFolder) -> pa.Table:
             labels = pa_csv.read_csv(path)
             qid, pid = (labels[name].cast(pa.int64()) for name in ("qid", "pid"))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, OSError) as error:
-            reason = f"no column {error}" if isinstance(error, KeyError) else error
+            # Arrow's words for a missing column are about schemas.
+            names = ",".join(labels.column_names) if isinstance(error, KeyError) else ""
+            reason = f"its columns are {names}" if names else error
             raise InputError(
                 f"label file {path} must be a CSV with whole numbers in columns qid,pid: {reason}"
             ) from error
