@@ -700,7 +700,8 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "labels under another header": (
         qrels("query,note\n0,5\n"),
         [
-            "search.test.qrels.csv must be a CSV with whole numbers in columns qid,pid: its columns are query,note"
+            "search.test.qrels.csv must be a CSV with whole numbers in columns qid,pid",
+            "its columns are query,note",
         ],
     ),
     "labels without a header": (qrels("0,5\n"), ["whole numbers in columns qid,pid"]),
