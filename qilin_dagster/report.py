@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from qilin_dagster import report_quarantine
 from qilin_dagster.report_blocks import (
     CHANNELS,
     MEASURE_LABELS,
@@ -176,6 +177,7 @@ class Relation:
     name: str
     rows: tuple[Row, ...] = ()
     why_empty: str = ""
+    is_built: bool = True
 
 
 Numbers = dict[str, Relation]
@@ -192,6 +194,7 @@ QUERIES = {
     "bias.click_rate_by_position": "from bias.click_rate_by_position",
     "bias.click_rate_by_session_position": "from bias.click_rate_by_session_position",
     "bias.paper_values": "from bias.paper_values",
+    "quarantine.all_rows": report_quarantine.QUERY,
     "evaluation.leaderboard": "from evaluation.leaderboard",
     "evaluation.checks": "from evaluation.checks",
 }
@@ -205,7 +208,7 @@ def read_numbers(connection: duckdb.DuckDBPyConnection) -> Numbers:
     return {
         name: _read(connection, name, query)
         if (name,) in known
-        else Relation(name, why_empty=f"The table {name} has not been built.")
+        else Relation(name, (), f"The table {name} has not been built.", is_built=False)
         for name, query in QUERIES.items()
     }
 
@@ -216,7 +219,7 @@ def _read(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> Relat
     except (duckdb.BinderException, duckdb.CatalogException) as error:
         # A column lacks, or the parent of a view is gone.
         reason = str(error).splitlines()[0]
-        return Relation(name, why_empty=f"The table {name} cannot be read: {reason}")
+        return Relation(name, (), f"The table {name} cannot be read: {reason}", is_built=False)
     columns = [column[0] for column in cursor.description or []]
     rows = tuple(dict(zip(columns, row, strict=True)) for row in cursor.fetchall())
     return Relation(name, rows, "" if rows else f"The table {name} holds no rows.")
@@ -371,6 +374,7 @@ def _compared(row: Row, anchor: Row, name: str) -> str:
 def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
     return [
         rows_read(numbers),
+        quarantine(numbers),
         paper_beside_ours(numbers, provenance),
         positions(numbers),
         session_positions(numbers),
@@ -385,6 +389,14 @@ def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
 
 def _missing(relation: Relation) -> Text:
     return Text(f"Nothing to show here yet. {relation.why_empty}", tone="missing")
+
+
+def quarantine(numbers: Numbers) -> Section:
+    relation = numbers["quarantine.all_rows"]
+    # A quarantine without rows is good news, not a table that lacks.
+    return report_quarantine.quarantine(
+        relation.rows, "" if relation.is_built else relation.why_empty
+    )
 
 
 def rows_read(numbers: Numbers) -> Section:

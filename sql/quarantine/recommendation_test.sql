@@ -18,7 +18,8 @@ comment on view quarantine.recommendation_test is
     'One row per (row_number): a feed request after the split set aside, and why.';
 comment on column quarantine.recommendation_test.row_number is
     'Zero-based row of the published table over all its files.';
-comment on column quarantine.recommendation_test.source_file is 'Published file that holds the row.';
+comment on column quarantine.recommendation_test.source_file is
+    'Published file that holds the row.';
 comment on column quarantine.recommendation_test.source_row is 'Zero-based row in that file.';
 comment on column quarantine.recommendation_test.published_idx is
     'search_idx in search, request_idx in the feed.';
