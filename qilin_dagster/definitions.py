@@ -9,6 +9,7 @@ from qilin_dagster.resources import Lakehouse
 defs = dg.Definitions(
     assets=[
         raw.published_files,
+        views.quarantine_views,
         views.raw_views,
         views.core_views,
         audit.audit,

@@ -37,7 +37,10 @@ PANDAS_ONLY = frozenset(
 )
 NAME = re.compile(r"[a-z][a-z0-9_]{2,79}")
 EXAMPLES = 5
-SCHEMAS = ("published", "raw", "core", "bias", "features", "training", "evaluation")
+SCHEMAS = (
+    *("published", "quarantine", "raw", "core", "bias"),
+    *("features", "training", "evaluation"),
+)
 RELATION = re.compile(rf"\b(?:{'|'.join(SCHEMAS)})\.[a-z_0-9]+")
 # Where the rows of a view stand while they are checked.
 HELD = "held_for_checks"

@@ -71,7 +71,10 @@ def check(
 def record(lake: Lake, checked: Sequence[Checked]) -> None:
     """Make these the latest outcomes; those of other relations and of other checks stay."""
     present = _rows(lake)
-    suites = {c.suite.qualified: {e.name for e in c.suite.expectations} for c in checked}
+    suites = {
+        c.suite.qualified: {e.name for e in c.suite.expectations} | {r.name for r in c.results}
+        for c in checked
+    }
     fresh = {
         (c.suite.qualified, result.name): _row(c, result) for c in checked for result in c.results
     }
@@ -170,7 +173,8 @@ def _row(checked: Checked, result: ExpectationResult) -> dict[str, Any]:
         "check_name": result.name,
         "severity": result.severity,
         "passed": result.success,
-        "type": types[result.name],
+        # A check that no suite holds, as one whose limit is a setting, has no type.
+        "type": types.get(result.name),
         "element_count": result.element_count,
         "unexpected_count": result.unexpected_count,
         "unexpected_percent": result.unexpected_percent,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from qilin_dagster import report_quarantine
 from qilin_dagster.catalog import load_catalog
 from qilin_dagster.report_audit import AUDIT_QUERY, audit_section
 from qilin_dagster.report_bias import (
@@ -178,6 +179,7 @@ QUERIES = {
     """,
     "core.impressions": "select count(*) as n_impressions from core.impressions",
     **{name: f"from {name}" for name in BIAS_VIEWS},
+    "quarantine.all_rows": report_quarantine.QUERY,
     "evaluation.leaderboard": "from evaluation.leaderboard",
     "evaluation.checks": "from evaluation.checks",
     "evaluation.audit": AUDIT_QUERY,
@@ -192,7 +194,7 @@ def read_numbers(connection: duckdb.DuckDBPyConnection) -> Numbers:
     return {
         name: _read(connection, name, query)
         if (name,) in known
-        else Relation(name, why_empty=f"The table {name} has not been built.")
+        else Relation(name, (), f"The table {name} has not been built.", is_built=False)
         for name, query in QUERIES.items()
     }
 
@@ -203,7 +205,7 @@ def _read(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> Relat
     except (duckdb.BinderException, duckdb.CatalogException) as error:
         # A column lacks, or the parent of a view is gone.
         reason = str(error).splitlines()[0]
-        return Relation(name, why_empty=f"The table {name} cannot be read: {reason}")
+        return Relation(name, (), f"The table {name} cannot be read: {reason}", is_built=False)
     columns = [column[0] for column in cursor.description or []]
     rows = tuple(dict(zip(columns, row, strict=True)) for row in cursor.fetchall())
     return Relation(name, rows, "" if rows else f"The table {name} holds no rows.")
@@ -358,6 +360,7 @@ def _compared(row: Row, anchor: Row, name: str) -> str:
 def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
     return [
         rows_read(numbers),
+        quarantine(numbers),
         audit_section(numbers["evaluation.audit"].rows, numbers["evaluation.audit"].why_empty),
         paper_beside_ours(numbers, provenance.is_twin),
         positions(numbers),
@@ -370,6 +373,14 @@ def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
         checks_section(numbers["evaluation.checks"].rows, numbers["evaluation.checks"].why_empty),
         provenance_section(provenance),
     ]
+
+
+def quarantine(numbers: Numbers) -> Section:
+    relation = numbers["quarantine.all_rows"]
+    # A quarantine without rows is good news, not a table that lacks.
+    return report_quarantine.quarantine(
+        relation.rows, "" if relation.is_built else relation.why_empty
+    )
 
 
 def rows_read(numbers: Numbers) -> Section:

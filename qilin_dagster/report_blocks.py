@@ -153,6 +153,7 @@ class Relation:
     name: str
     rows: tuple[Row, ...] = ()
     why_empty: str = ""
+    is_built: bool = True
 
 
 Numbers = dict[str, Relation]

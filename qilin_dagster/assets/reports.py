@@ -16,6 +16,7 @@ from qilin_dagster.resources import CATALOG, Lakehouse
 log = logging.getLogger("qilin")
 
 READS = (
+    "quarantine.all_rows",
     "core.requests",
     *(view.qualified for view in CATALOG.views if view.schema == "bias"),
     "evaluation.leaderboard",

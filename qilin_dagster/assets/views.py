@@ -1,21 +1,26 @@
 """Stage 2, views: each file of sql/ is one asset; key, parents, docs and checks come from files.
 
 One subsettable multi-asset per schema, parents first in one process. A failed blocking check keeps
-everything below it from being built, within the schema here and across schemas by Dagster.
+everything below it from being built, within the schema here and across schemas by Dagster. The
+quarantine of a published table has one check more, which knows the limit of the settings.
 """
 
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from qilin_dagster.catalog import SCHEMAS, View, column_lineage
 from qilin_dagster.checks import check_results, check_specs, failed_blocking, suite_of
-from qilin_dagster.expectations import Suite
+from qilin_dagster.errors import InputError
+from qilin_dagster.expectations import ExpectationResult, Suite
 from qilin_dagster.outcomes import Checked, check, record
 from qilin_dagster.resources import CATALOG, Lakehouse
+from qilin_dagster.settings import Settings
+from qilin_dagster.sources.layout import TABLES
 
 if TYPE_CHECKING:
     import duckdb
@@ -24,6 +29,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("qilin")
 
+LIMIT_CHECK = "few_rows_are_set_aside"
+LIMIT_WHY = (
+    "Where much cannot be used, what is left is another log, and the fault is in the source."
+)
 PREVIEW_ROWS = 5
 PREVIEW_CHARACTERS = 40
 
@@ -43,13 +52,30 @@ def asset_spec(view: View) -> dg.AssetSpec:
     )
 
 
+def limit_spec(view: View) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        name=LIMIT_CHECK,
+        asset=dg.AssetKey([view.schema, view.name]),
+        description=LIMIT_WHY,
+        blocking=True,
+    )
+
+
+def _is_quarantine(view: View) -> bool:
+    """True for the quarantine of one published table, which every row of it can end in."""
+    return view.schema == "quarantine" and view.name in TABLES
+
+
 def _views_of(schema: str) -> dg.AssetsDefinition:
     views = [view for view in CATALOG.views if view.schema == schema]
 
     @dg.multi_asset(
         name=f"{schema}_views",
         specs=[asset_spec(view) for view in views],
-        check_specs=[spec for view in views for spec in check_specs(SUITES[view.qualified])],
+        check_specs=[
+            *(spec for view in views for spec in check_specs(SUITES[view.qualified])),
+            *(limit_spec(view) for view in views if _is_quarantine(view)),
+        ],
         can_subset=True,
     )
     def build_views(
@@ -58,7 +84,7 @@ def _views_of(schema: str) -> dg.AssetsDefinition:
         engine = lakehouse.engine()
         connection = engine.connect()
         try:
-            yield from _build(context, engine, connection, views)
+            yield from _build(context, lakehouse, engine, connection, views)
         finally:
             connection.close()
 
@@ -67,6 +93,7 @@ def _views_of(schema: str) -> dg.AssetsDefinition:
 
 def _build(
     context: dg.AssetExecutionContext,
+    lakehouse: Lakehouse,
     engine: "DuckDBEngine",
     connection: "duckdb.DuckDBPyConnection",
     views: list[View],
@@ -91,14 +118,26 @@ def _build(
                 f"{built.n_rows:,}",
                 "unchanged" if built.was_current else f"{seconds:.1f} s",
             )
+            with engine.naming_damage(view.qualified):
+                metadata = view_metadata(connection, view, built, seconds)
             yield dg.MaterializeResult(
                 key,
-                metadata=view_metadata(connection, view, built, seconds),
+                metadata=metadata,
                 data_version=dg.DataVersion(built.version),
             )
+        if key in context.selected_asset_keys and _is_quarantine(view):
+            _refuse_if_strict(lakehouse.settings, connection, view)
         if wanted:
             suite = SUITES[view.qualified]
-            checked = check(engine, connection, suite, wanted)
+            checked = check(engine, connection, suite, wanted - {LIMIT_CHECK})
+            if any(result.error for result in checked.results) and (
+                damage := engine.find_damage(view.qualified)
+            ):
+                # The text of the notes is first read here; reading it twice would cost seconds.
+                raise InputError(damage)
+            if LIMIT_CHECK in wanted:
+                limit = _check_limit(lakehouse.settings, connection, view)
+                checked = replace(checked, results=[*checked.results, limit])
             outcomes.append(checked)
             yield from check_results(engine.lake, suite, checked.results)
             failed = failed_blocking(checked.results)
@@ -107,6 +146,42 @@ def _build(
                 for descendant in engine.catalog.descendants(view.qualified):
                     blocked.setdefault(descendant, view.qualified)
     record(engine.lake, outcomes)
+
+
+def _check_limit(
+    settings: Settings, connection: "duckdb.DuckDBPyConnection", view: View
+) -> ExpectationResult:
+    """Not an expectation of a suite: its limit is a setting, its message a sum over rows."""
+    from qilin_dagster.quarantine import limit_in_words, set_aside
+
+    found = set_aside(connection, view.name)
+    is_within = found.is_within(settings)
+    return ExpectationResult(
+        name=LIMIT_CHECK,
+        success=is_within,
+        severity="critical",
+        why=LIMIT_WHY,
+        element_count=found.n_published,
+        unexpected_count=found.n_rows,
+        unexpected_percent=100 * found.share,
+        observed_value=None,
+        examples=tuple({"reason": reason, "n_rows": n} for reason, n in found.reasons),
+        failing_rows_sql=f"from {view.qualified}" if found.n_rows else None,
+        error=None if is_within else f"{found.describe()}; the limit is {limit_in_words(settings)}",
+        raw={},
+    )
+
+
+def _refuse_if_strict(
+    settings: Settings, connection: "duckdb.DuckDBPyConnection", view: View
+) -> None:
+    from qilin_dagster.quarantine import set_aside
+
+    if settings.is_strict and (found := set_aside(connection, view.name)).n_rows:
+        raise dg.Failure(
+            description=f"{found.describe_first()}; stopped because of --strict",
+            allow_retries=False,
+        )
 
 
 def view_metadata(
@@ -163,4 +238,4 @@ def _parent_columns(
     return columns
 
 
-raw_views, core_views, bias_views = (_views_of(schema) for schema in SCHEMAS)
+quarantine_views, raw_views, core_views, bias_views = (_views_of(schema) for schema in SCHEMAS)
