@@ -43,7 +43,7 @@ UNSCALED = (
     *("query_title_overlap", "is_query_in_content"),
     *("history_taxonomy1_share", "history_taxonomy2_share"),
 )
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 
 
 @dataclass(frozen=True)
@@ -259,8 +259,11 @@ def _scaling(fit: "pl.DataFrame", name: str) -> tuple[float, float]:
 
     values = fit.select(_log(pl.col(name)).alias(name))[name]
     mean, deviation = values.mean(), values.std()
-    if not isinstance(mean, float) or not isinstance(deviation, float) or deviation == 0:
-        return (mean if isinstance(mean, float) else 0.0), 1.0
+    if not isinstance(mean, float):
+        return 0.0, 1.0
+    # The deviation of equal values is a rounding error rather than 0.
+    if not isinstance(deviation, float) or deviation < 1e-9 * max(1.0, abs(mean)):
+        return mean, 1.0
     return mean, deviation
 
 

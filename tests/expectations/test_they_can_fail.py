@@ -87,9 +87,18 @@ def test_nothing_else_fails_with_it(relation: str, name: str, world: World) -> N
     assert failures(results) == {name} | breaking.also
 
 
+def one_row(relation: str) -> str:
+    """SQL that gives the relation a row where valid data has none: nothing is set aside there."""
+    if not relation.startswith("quarantine."):
+        return ""
+    grain = grain_of(relation).grain
+    return f"insert into {relation} ({', '.join(grain)}) values ({', '.join(['1'] * len(grain))});"
+
+
 @pytest.mark.parametrize("relation", [*VIEWS, *(name for name in BREAKS if name not in VIEWS)])
 def test_a_repeated_row_breaks_the_grain(relation: str, world: World) -> None:
-    connection = world(relation, f"insert into {relation} select * from {relation} limit 1")
+    repeat = f"insert into {relation} select * from {relation} limit 1"
+    connection = world(relation, one_row(relation) + repeat)
     suite = grain_of(relation)
     assert failures(validate(connection, suite)) == {f"one_row_per_{'_and_'.join(suite.grain)}"}
 
@@ -97,6 +106,7 @@ def test_a_repeated_row_breaks_the_grain(relation: str, world: World) -> None:
 @pytest.mark.parametrize("relation", [*VIEWS, *(name for name in BREAKS if name not in VIEWS)])
 def test_a_missing_key_breaks_the_grain(relation: str, world: World) -> None:
     suite = grain_of(relation)
+    world(relation, one_row(relation))
     for column in suite.grain:
         connection = world(
             relation,

@@ -120,13 +120,14 @@ ROWS: dict[str, list[dict]] = {
 
 
 def relations(catalog: Catalog) -> list[View]:
-    return [view for view in catalog.views if view.schema in ("raw", "core")]
+    return [view for view in catalog.views if view.schema in ("quarantine", "raw", "core")]
 
 
 def build(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
     """Store the published log, every raw and core relation, and a copy to repair them from."""
-    for schema in ("published", "quarantine", "raw", "core", "valid_raw", "valid_core"):
+    for schema in ("published", "quarantine", "raw", "core"):
         connection.execute(f"create schema {schema}")
+        connection.execute(f"create schema valid_{schema}")
     for table in TABLES:
         publish(connection, table)
     connection.execute(
@@ -149,10 +150,9 @@ def build(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
         """
     )
     for view in catalog.views:
-        if view.schema == "quarantine":
+        if view.schema != "bias":
             connection.execute(f"create table {view.qualified} as {view.select}")
     for view in relations(catalog):
-        connection.execute(f"create table {view.qualified} as {view.select}")
         connection.execute(f"create table valid_{view.qualified} as from {view.qualified}")
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import duckdb
 import pytest
 
-from qilin_dagster.checks import record_outcomes
+from qilin_dagster.assets.views import SUITES
 from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.expectations import ExpectationResult
+from qilin_dagster.outcomes import Checked, record
 from qilin_dagster.query import open_sandbox, run_query, write_rows
 from qilin_dagster.settings import SQL_ROOT
 
@@ -21,9 +22,9 @@ FILES = sorted((SQL_ROOT / "cookbook").glob("*.sql"))
 def sandbox(tiny_engine: DuckDBEngine) -> duckdb.DuckDBPyConnection:
     failed = ExpectationResult(
         "positions_are_not_negative", False, "critical", "A sentinel.", 15, 1, 6.7, None,
-        ("{'position': -1}",), None, {},
+        ({"position": -1},), None, None, {},
     )  # fmt: skip
-    record_outcomes(tiny_engine.lake, {"core.impressions": [failed]})
+    record(tiny_engine.lake, [Checked(SUITES["core.impressions"], None, [failed])])
     return open_sandbox(tiny_engine.lake, tiny_engine.settings, comments=True)
 
 
