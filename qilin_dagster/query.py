@@ -181,7 +181,8 @@ def _write_parquet(relation: duckdb.DuckDBPyRelation, out: TextIO) -> None:
 def _in_words(error: duckdb.Error) -> str:
     """DuckDB's message, with a hint where a relation is known but not built."""
     message = str(error).strip()
-    missing = re.search(r"Table with name (\S+) does not exist", message)
+    # Quoted, and with its schema, where the schema itself is missing.
+    missing = re.search(r'Table with name "?([\w.]+)"? does not exist', message)
     if missing:
         name = missing[1]
         known = [view.qualified for view in load_catalog().views]
