@@ -79,3 +79,27 @@ def test_the_real_sample_has_the_eight_hours(real_data: Path) -> None:
     decided = clocks(inspect(real_data / "qilin_sample"))
     assert decided["search_train"] == (1_000_000, 28_800)
     assert decided["recommendation_train"] == (1_000, 0)
+
+
+def test_absurd_times_move_neither_the_clock_nor_its_bounds(tmp_path: Path) -> None:
+    good = decide_clocks(data_with(tmp_path / "good"))
+    tables = log.tables()
+    for value in (1, 4_102_444_800_000, 2**62):
+        request = log.tables()["recommendation_train"][0]
+        request["rec_result_details_with_idx"][0]["request_timestamp"] = value
+        tables["recommendation_train"] += [log.tables()["recommendation_train"][0]] * 9 + [request]
+    bad = decide_clocks(inspect(log.write(tmp_path / "bad", tables)))
+    for before, after in zip(good, bad, strict=True):
+        assert (after.microseconds_per_tick, after.ahead_s) == (
+            before.microseconds_per_tick,
+            before.ahead_s,
+        )
+        # Days at most: the log of a few rows has its own spread.
+        assert abs(after.latest_s - before.latest_s) < 7 * 86_400
+        assert abs(after.earliest_s - before.earliest_s) < 7 * 86_400
+
+
+def test_times_are_bounded_by_the_log_and_not_by_the_day_it_is_read(tmp_path: Path) -> None:
+    for clock in decide_clocks(data_with(tmp_path)):
+        assert clock.earliest_s < log.NOON - 300 * 86_400
+        assert log.NOON + 7 * 86_400 < clock.latest_s < log.NOON + 20 * 86_400

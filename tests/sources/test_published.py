@@ -226,3 +226,10 @@ def test_the_fingerprint_follows_the_files(tmp_path: Path) -> None:
     assert quick_fingerprint(data) == before
     rewrite(shard(data, "notes"), lambda t: t.slice(1))
     assert quick_fingerprint(data) != before
+
+
+def test_a_link_to_nothing_has_a_fingerprint_too(tmp_path: Path) -> None:
+    data = log.write(tmp_path / "data")
+    before = quick_fingerprint(data)
+    (data / "notes" / "z.parquet").symlink_to("gone.parquet")
+    assert quick_fingerprint(data) != before
