@@ -233,7 +233,8 @@ class SqlCompleter(Completer):
             if text.lower().startswith(last):
                 yield Completion(text, start_position=-len(last), display_meta=meta)
         if not qualifier:
-            for relation in self.relations:
+            # The shortest first: it is the one the others are named after.
+            for relation in sorted(self.relations, key=lambda r: (len(r.partition(".")[2]), r)):
                 if word and relation.partition(".")[2].startswith(word):
                     yield Completion(relation, start_position=-len(word), display_meta="relation")
 
