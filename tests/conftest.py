@@ -15,7 +15,12 @@ from qilin_dagster.settings import REPOSITORY, Settings
 from qilin_dagster.sources.clock import decide_clocks
 from qilin_dagster.sources.layout import TABLES
 from qilin_dagster.sources.published import inspect
-from qilin_dagster.sources.register import register_all, register_clock, register_table
+from qilin_dagster.sources.register import (
+    register_all,
+    register_clock,
+    register_data_set,
+    register_table,
+)
 from tests import published_log
 
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
@@ -95,8 +100,9 @@ def given(tiny_data: Path, tmp_path: Path) -> Iterator[Given]:
         engine = DuckDBEngine(Lake(lake), Settings(data=data, lake=lake), _catalog())
         # The clocks of the log with every quirk, so that a table here may return nothing at all.
         register_clock(engine.lake, decide_clocks(inspect(tiny_data)))
-        for table in TABLES:
-            register_table(engine.lake, inspect(data), table)
+        described = inspect(data)
+        tables = {name: register_table(engine.lake, described, name) for name in TABLES}
+        register_data_set(engine.lake, described, tables)
         wanted = set(names)
         for view in reversed(engine.catalog.views):
             if view.qualified in wanted:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -254,7 +255,8 @@ def tables() -> dict[str, list[dict[str, Any]]]:
 def quiet() -> dict[str, list[dict[str, Any]]]:
     """The least a release can hold: a note, a user and, per table, a request that returned nothing.
 
-    A test puts the rows it is about in place of some of them.
+    A test puts the rows it is about in place of some of them. The others are set aside: no view
+    sees a request without candidates.
     """
     log = tables()
     for table, idx in (("search_train", 90), ("search_test", 91), ("dqa", 92)):
@@ -280,6 +282,14 @@ def page(
         impression(table, note_idx, place, at_s, int(mark == "x"))
         for place, mark, note_idx in zip(places, marks, numbers, strict=True)
     ]
+
+
+def set_aside(connection: duckdb.DuckDBPyConnection, table: str) -> list[tuple[int, str]]:
+    """Row and reason of what is in quarantine of a published table; ask for quarantine.all_rows."""
+    return connection.execute(
+        "select row_number, reason from quarantine.all_rows where source_table = ? order by 1",
+        [table],
+    ).fetchall()
 
 
 def write(folder: Path, log: dict[str, list[dict[str, Any]]] | None = None) -> Path:

@@ -71,7 +71,8 @@ def test_the_sql_examples_run(tiny_engine: DuckDBEngine) -> None:
     assert len(statements) >= 3
     connection = tiny_engine.connect(comments=True)
     for statement in statements:
-        assert connection.sql(statement).fetchall()
+        # A clean log has nothing set aside.
+        assert connection.sql(statement).fetchall() or "quarantine" in statement
 
 
 def test_the_python_example_runs(

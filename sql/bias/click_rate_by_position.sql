@@ -22,6 +22,7 @@ bins as (
     select
         channel,
         position_bin,
+        count(*) as n_requests,
         cast(sum(n_impressions) as bigint) as n_impressions,
         cast(sum(n_clicks) as bigint) as n_clicks,
         cast(sum(n_clicks * n_clicks) as double) as click_click,
@@ -35,6 +36,7 @@ rates as (
     select
         channel,
         position_bin,
+        n_requests,
         n_impressions,
         n_clicks,
         click_click,
@@ -46,11 +48,12 @@ rates as (
 
 -- Clicks of one request go together. The variance of a ratio of sums over requests says how many
 -- independent impressions the interval is worth. Where requests show no spread (there is one, or
--- the rate is 0 or 1) that cannot be known, and every impression counts.
+-- the rate is 0 or 1) that cannot be known, and a request counts as one.
 variances as (
     select
         channel,
         position_bin,
+        n_requests,
         n_impressions,
         n_clicks,
         click_rate,
@@ -64,6 +67,7 @@ effective as (
     select
         channel,
         position_bin,
+        n_requests,
         n_impressions,
         n_clicks,
         click_rate,
@@ -71,7 +75,7 @@ effective as (
             case
                 when variance > 0
                     then least(click_rate * (1 - click_rate) / nullif(variance, 0), n_impressions)
-                else n_impressions
+                else n_requests
             end,
             0
         ) as z2_n
@@ -81,6 +85,7 @@ effective as (
 select
     channel,
     position_bin,
+    n_requests,
     n_impressions,
     n_clicks,
     click_rate,
@@ -100,6 +105,7 @@ comment on table bias.click_rate_by_position is
 comment on column bias.click_rate_by_position.channel is 'search or recommendation.';
 comment on column bias.click_rate_by_position.position_bin is
     'Position 0 to 10; 11 stands for all deeper ones.';
+comment on column bias.click_rate_by_position.n_requests is 'Requests counted.';
 comment on column bias.click_rate_by_position.n_impressions is
     'Impressions counted; repeats count again.';
 comment on column bias.click_rate_by_position.n_clicks is

@@ -48,7 +48,7 @@ rates as (
 
 -- Clicks of one request go together. The variance of a ratio of sums over requests says how many
 -- independent impressions the interval is worth. Where requests show no spread (there is one, or
--- the rate is 0 or 1) that cannot be known, and every impression counts.
+-- the rate is 0 or 1) that cannot be known, and a request counts as one.
 variances as (
     select
         channel,
@@ -75,7 +75,7 @@ effective as (
             case
                 when variance > 0
                     then least(click_rate * (1 - click_rate) / nullif(variance, 0), n_impressions)
-                else n_impressions
+                else n_requests
             end,
             0
         ) as z2_n

@@ -5,8 +5,9 @@
 -- which they were made: click times are not logged. Odd positions are taken as the left column; it
 -- is sure only on whole pages, so these stand apart. Compare the switch rate with what independent
 -- choices would give.
+-- Stored, because the clicks of every request are put in order.
 
-create or replace view bias.clicks_by_column as
+create or replace table bias.clicks_by_column as
 with clicks as (
     select
         i.channel,
@@ -63,7 +64,7 @@ select
 from sums
 order by channel, is_whole_page;
 
-comment on view bias.clicks_by_column is
+comment on table bias.clicks_by_column is
     'One row per (channel, is_whole_page): requests with several clicks.';
 comment on column bias.clicks_by_column.channel is 'search or recommendation.';
 comment on column bias.clicks_by_column.is_whole_page is

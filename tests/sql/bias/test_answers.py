@@ -35,8 +35,9 @@ def test_abandonment_by_answer_shown(tiny: duckdb.DuckDBPyConnection) -> None:
 
 
 def test_rates_of_abandonment_by_answer_shown(given: Given) -> None:
-    # Answered: one left at depth 7, three clicked at depths 1, 2 and 6. Not answered: one returned
-    # nothing, so it was left, at no depth. Searches outside the answer sample do not count.
+    # Answered: one left at depth 7, three clicked at depths 1, 2 and 6. Not answered: one left at
+    # depth 2; the other returned nothing, so it is set aside and does not count as left. Searches
+    # outside the answer sample do not count.
     answered = published_log.tables()["dqa"][0]
     log = published_log.quiet()
     log["search_train"] = published_log.tables()["search_train"]
@@ -46,14 +47,16 @@ def test_rates_of_abandonment_by_answer_shown(given: Given) -> None:
             published_log.page("dqa", picture) for picture in (".......", "x", "x.", ".....x")
         )
     ]
-    log["dqa"].append(
-        {**answered, "search_idx": 4, "search_result_details_with_idx": [], "dqa_output": "-1"}
-    )
-    view = given(log, "bias.abandonment_by_answer_shown")
+    log["dqa"] += [
+        {**answered, "search_idx": n, "search_result_details_with_idx": page, "dqa_output": "-1"}
+        for n, page in ((4, published_log.page("dqa", "..")), (5, []))
+    ]
+    view = given(log, "bias.abandonment_by_answer_shown", "quarantine.all_rows")
+    assert published_log.set_aside(view, "dqa") == [(5, "no candidates: the list is empty")]
     assert view.execute(
         "select has_answer, n_requests, n_abandoned, abandonment_rate, abandoned_depth_mean, "
         "clicked_depth_mean from bias.abandonment_by_answer_shown"
-    ).fetchall() == [(False, 1, 1, 1.0, None, None), (True, 4, 1, 0.25, 7.0, 3.0)]
+    ).fetchall() == [(False, 1, 1, 1.0, 2.0, None), (True, 4, 1, 0.25, 7.0, 3.0)]
     # Wilson of 1 in 4 at z = 1.96: the mirror of 3 in 4.
     assert view.execute(
         "select abandonment_rate_low, abandonment_rate_high from bias.abandonment_by_answer_shown "
@@ -72,12 +75,16 @@ def test_click_rate_by_answer_stratum(tiny: duckdb.DuckDBPyConnection) -> None:
     ]
 
 
-def test_an_empty_stratum_of_click_rate_by_answer_stratum_has_no_rate(given: Given) -> None:
-    # The searches returned nothing: requests without impressions, and 0 clicks in 0.
-    assert given(published_log.quiet(), "bias.click_rate_by_answer_stratum").execute(
-        "from bias.click_rate_by_answer_stratum"
-    ).fetchall() == [
-        (False, "active search", 5, 1, 0, 0, None, None, 0.0, None),
-        (False, "not logged", 0, 1, 0, 0, None, None, 0.0, None),
-        (True, "active search", 5, 1, 0, 0, None, None, 0.0, None),
+def test_no_stratum_of_click_rate_by_answer_stratum_is_empty(given: Given) -> None:
+    # The search with an answer and the one of no query returned nothing: set aside, they make no
+    # stratum. The third returned two notes, 0 clicks in 2: a rate, but no first click.
+    log = published_log.quiet()
+    log["search_train"][0]["search_result_details_with_idx"] = published_log.page(
+        "search_train", ".."
+    )
+    view = given(log, "bias.click_rate_by_answer_stratum", "quarantine.all_rows")
+    assert view.execute("from bias.click_rate_by_answer_stratum").fetchall() == [
+        (False, "active search", 5, 1, 2, 0, 2.0, None, 0.0, 0.0)
     ]
+    for table in ("search_test", "dqa"):
+        assert published_log.set_aside(view, table) == [(0, "no candidates: the list is empty")]

@@ -63,15 +63,13 @@ def test_clicks_that_go_together_widen_the_interval(given: Given, view: str) -> 
 def test_clicks_spread_evenly_are_worth_no_more_than_the_impressions(
     given: Given, view: str
 ) -> None:
-    # One click in every two: no variance over requests, so the four impressions count.
-    assert interval_of(given, view, ("x.", ".x")) == pytest.approx(wilson(0.5, 4))
+    # One click in every two: no variance over requests, which says nothing; two requests count.
+    assert interval_of(given, view, ("x.", ".x")) == pytest.approx(wilson(0.5, 2))
     # Clicks 1 of 3 and 1 of 2, rate 2 / 5: variance (0.2^2 + 0.2^2) / 25 would be worth 75.
     assert interval_of(given, view, ("x..", ".x")) == pytest.approx(wilson(0.4, 5))
 
 
 @pytest.mark.parametrize(("picture", "rate"), [("....", 0.0), ("xxxx", 1.0)])
-def test_a_rate_without_spread_takes_all_impressions(
-    given: Given, picture: str, rate: float
-) -> None:
+def test_a_rate_without_spread_takes_requests(given: Given, picture: str, rate: float) -> None:
     found = interval_of(given, VIEWS[0], (picture, picture))
-    assert found == pytest.approx(wilson(rate, 8), abs=1e-12)
+    assert found == pytest.approx(wilson(rate, 2), abs=1e-12)

@@ -33,23 +33,34 @@ def test_click_rate_by_note_form(tiny: duckdb.DuckDBPyConnection) -> None:
 
 
 def test_forms_and_bins_of_click_rate_by_note_form(given: Given) -> None:
-    # 10 is the last place of its own. Every type but 1 is video; a note without a type, or in no
-    # table, has no form and is no part of the share either.
+    # 10 is the last place of its own. Notes 2 and 3 are video. A note without a type (4), in no
+    # table (99) or set aside with a type that there is not (5) has no form and is no part of the
+    # share either; its impression stays, since the page can be used.
     log = published_log.quiet()
-    types = {1: 1.0, 2: 2.0, 3: 3.0, 4: math.nan}
+    types = {1: 1.0, 2: 2.0, 3: 2.0, 4: math.nan, 5: 3.0}
     log["notes"] = [published_log.note(idx, note_type=type_) for idx, type_ in types.items()]
     log["search_train"] = [
         published_log.search(
             "search_train",
             10,
             0,
-            published_log.page("search_train", "x.x.xx", begins=10, notes=[1, 2, 3, 1, 4, 99]),
+            published_log.page("search_train", "x.x.xxx", begins=10, notes=[1, 2, 3, 1, 4, 99, 5]),
         ),
         published_log.search(
             "search_train", 11, 0, published_log.page("search_train", ".", begins=60, notes=[1])
         ),
     ]
-    connection = given(log, "bias.click_rate_by_note_form", "bias.video_share_by_position")
+    connection = given(
+        log,
+        "bias.click_rate_by_note_form",
+        "bias.click_rate_by_position",
+        "bias.video_share_by_position",
+        "quarantine.all_rows",
+    )
+    assert published_log.set_aside(connection, "notes") == [(4, "unknown form")]
+    assert connection.execute(
+        "select position_bin, n_impressions from bias.click_rate_by_position"
+    ).fetchall() == [(10, 1), (11, 7)]
     assert connection.execute(
         "select note_form, position_bin, n_impressions, n_clicks from bias.click_rate_by_note_form"
     ).fetchall() == [("image-text", 10, 1, 1), ("image-text", 11, 2, 0), ("video", 11, 2, 1)]
@@ -97,24 +108,31 @@ def test_click_rate_by_history(tiny: duckdb.DuckDBPyConnection) -> None:
 
 
 def test_no_history_of_click_rate_by_history(given: Given) -> None:
-    # A history that is missing or empty holds no note. Places that are not logged have no part in
-    # the mean: in search it is that of the one at 4, in the feed there is none.
-    lost = [published_log.impression("search_train", 1, math.nan, 0, 1)]
-    placed = published_log.page("search_train", ".", begins=4)
-    unplaced = published_log.page("recommendation_train", "x")
+    # A history that is missing or empty holds no note, not even note 3, shown first in both: the
+    # places are 2, then 4 and 9, 15 / 3 = 5 in the mean. A place that is not logged has no part in
+    # it: the feed's only request is set aside for it, so the feed has no row.
+    unplaced = published_log.page("recommendation_train", "x.")
     unplaced[0]["position"] = None
     log = published_log.quiet()
     log["search_train"] = [
-        published_log.search("search_train", 10, 0, lost, recent_clicked_note_idxs=None),
-        published_log.search("search_train", 11, 0, lost + placed, recent_clicked_note_idxs=[]),
+        published_log.search(
+            "search_train",
+            idx,
+            0,
+            published_log.page("search_train", picture, begins=begins, notes=notes),
+            recent_clicked_note_idxs=history,
+        )
+        for idx, picture, begins, notes, history in (
+            (10, "x", 2, [3], None),
+            (11, "x    .", 4, [3, 2], []),
+        )
     ]
     log["recommendation_train"] = [published_log.feed("recommendation_train", 0, 0, unplaced)]
-    assert given(log, "bias.click_rate_by_history").execute(
-        "from bias.click_rate_by_history"
-    ).fetchall() == [
-        ("recommendation", False, 1, 1, 1.0, None),
-        ("search", False, 3, 2, 2 / 3, 4.0),
+    view = given(log, "bias.click_rate_by_history", "quarantine.all_rows")
+    assert view.execute("from bias.click_rate_by_history").fetchall() == [
+        ("search", False, 3, 2, 2 / 3, 5.0)
     ]
+    assert published_log.set_aside(view, "recommendation_train") == [(0, "position is missing")]
 
 
 def test_click_rate_by_warmth(given: Given) -> None:

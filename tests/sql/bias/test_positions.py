@@ -14,8 +14,21 @@ def one_search(details: list[dict[str, Any]], search_idx: int = 10) -> dict[str,
     return published_log.search("search_train", search_idx, 0, details)
 
 
+LOST = "position is missing"
+
+
+def lost_place(search_idx: int) -> dict[str, Any]:
+    """A search whose second click is at no place; it is set aside, with its first click at 1."""
+    details = published_log.page("search_train", "xx")
+    details[1]["position"] = math.nan
+    return one_search(details, search_idx)
+
+
 def strata_log() -> dict[str, list[dict[str, Any]]]:
-    """Notes 1 to 5 of every form and flag at the edges of the blocks; note 99 is in no table."""
+    """Notes 1 to 5 of every form and flag at the edges of the blocks; note 99 is in no table.
+
+    Note 6 has a type that there is not, search 12 a click at no place: both are set aside.
+    """
 
     def at(table: str, *places: tuple[int, float, int]) -> list[dict[str, Any]]:
         return [published_log.impression(table, *place, 0, click) for *place, click in places]
@@ -23,21 +36,22 @@ def strata_log() -> dict[str, list[dict[str, Any]]]:
     searched = at(
         "search_train",
         *((1, 0.0, 0), (1, 1.0, 1), (2, 7.0, 0), (4, 8.0, 1), (99, 49.0, 1)),
-        (1, math.nan, 1),
     )
-    unlogged = at("search_train", (2, 1.0, 0), (3, 7.0, 0), (5, 51.0, 0))
+    unlogged = at("search_train", (2, 1.0, 0), (3, 7.0, 0), (6, 9.0, 0), (5, 51.0, 0))
     return {
         **published_log.quiet(),
         "notes": [
             published_log.note(1, commercial_flag=1.0),
             published_log.note(2, note_type=2.0),
-            published_log.note(3, note_type=3.0, commercial_flag=7.0),
+            published_log.note(3, note_type=2.0, commercial_flag=7.0),
             published_log.note(4, note_type=math.nan),
             published_log.note(5, note_type=2.0, commercial_flag=math.nan),
+            published_log.note(6, note_type=3.0, commercial_flag=1.0),
         ],
         "search_train": [
             one_search(searched),
             {**one_search(unlogged, 11), "query_from_type": None},
+            lost_place(12),
         ],
         "recommendation_train": [
             published_log.feed(
@@ -72,13 +86,15 @@ def test_click_rate_by_position(tiny: duckdb.DuckDBPyConnection) -> None:
 
 
 def test_positions_of_click_rate_by_position(given: Given) -> None:
-    # 10 is the last place of its own; a position that is not logged is at no place.
+    # 10 is the last place of its own. A position that is not logged is at no place, and the others
+    # of its request are not counted either.
     details = published_log.page("search_train", "x.x.", begins=9)
-    details.append(published_log.impression("search_train", 99, math.nan, 0, 1))
-    log = {**published_log.quiet(), "search_train": [one_search(details)]}
-    assert given(log, "bias.click_rate_by_position").execute(
+    log = {**published_log.quiet(), "search_train": [one_search(details), lost_place(11)]}
+    view = given(log, "bias.click_rate_by_position", "quarantine.all_rows")
+    assert view.execute(
         "select position_bin, n_impressions, n_clicks from bias.click_rate_by_position"
     ).fetchall() == [(9, 1, 1), (10, 1, 0), (11, 2, 1)]
+    assert published_log.set_aside(view, "search_train") == [(1, LOST)]
 
 
 def test_click_rate_above_last_click(tiny: duckdb.DuckDBPyConnection) -> None:
@@ -94,13 +110,16 @@ def test_click_rate_above_last_click(tiny: duckdb.DuckDBPyConnection) -> None:
 
 def test_ranks_of_click_rate_above_last_click(given: Given) -> None:
     # Gaps and a deep start: thirteen notes from position 5 to 19 are ranks 1 to 13. The last click
-    # is 13, so 11 and 12 are both "later". A note without a position comes last, and was clicked
-    # in the other search: all of its two notes but the last are above.
+    # is 13, so 11 and 12 are both "later". The other search begins with the card at 0 and was
+    # clicked at rank 3, place 2, listed first: two are above. A click at no place is at no rank.
     far = published_log.page("search_train", ".. .......  xx.x", begins=5)
-    lost = published_log.page("search_train", "..", begins=0)
-    lost.append(published_log.impression("search_train", 99, math.nan, 0, 1))
-    log = {**published_log.quiet(), "search_train": [one_search(far), one_search(lost, 11)]}
-    assert given(log, "bias.click_rate_above_last_click").execute(
+    near = published_log.page("search_train", "..x", begins=0)[::-1]
+    log = {
+        **published_log.quiet(),
+        "search_train": [one_search(far), one_search(near, 11), lost_place(12)],
+    }
+    view = given(log, "bias.click_rate_above_last_click", "quarantine.all_rows")
+    assert view.execute(
         "select shown_rank_bin, n_impressions, n_clicks from bias.click_rate_above_last_click"
     ).fetchall() == [
         *((rank, 2, 0) for rank in (1, 2)),
@@ -108,6 +127,7 @@ def test_ranks_of_click_rate_above_last_click(given: Given) -> None:
         (10, 1, 1),
         (11, 2, 1),
     ]
+    assert published_log.set_aside(view, "search_train") == [(2, LOST)]
 
 
 def test_requests_by_last_click(tiny: duckdb.DuckDBPyConnection) -> None:
@@ -134,7 +154,7 @@ def test_bins_of_requests_by_last_click(given: Given) -> None:
 
 
 def test_requests_by_browsing_depth(given: Given) -> None:
-    # Both edges of every bin; requests that returned nothing, in every other table, have no depth.
+    # Both edges of every bin; requests that returned nothing, in every other table, are set aside.
     depths = (0, 1, 2, 3, 5, 6, 10, 11, 20, 21, 50, 51, 100, 101, 300)
     searches = [
         one_search(
@@ -166,20 +186,21 @@ def test_dwell_by_position(given: Given) -> None:
         return published_log.impression(table, 1, position, 0, is_clicked, page_time=dwell_s)
 
     # At 1: dwells of 4.9, 5 and 20 s and one not logged; a dwell without a click does not count. At
-    # 0 none is logged, and a click at no place is nowhere. In the feed 0.0 is no dwell.
+    # 0 none is logged, and a click at no place is nowhere, nor is the click at 1 of that search. In
+    # the feed 0.0 is no dwell.
     details = [click("search_train", 1.0, s) for s in (20.0, 4.9, math.nan, 5.0)]
     details += [click("search_train", 1.0, 1.0, is_clicked=0), click("search_train", 0.0, math.nan)]
     details += [click("search_train", 11.0, 8.0), click("search_train", 30.0, 2.0)]
-    details += [click("search_train", math.nan, 7.0)]
+    lost = [click("search_train", 1.0, 9.0), click("search_train", math.nan, 7.0)]
     feed = [click("recommendation_train", 10, s) for s in (30.0, 0.0, 10.0)]
     log = {
         **published_log.quiet(),
-        "search_train": [one_search(details)],
+        "search_train": [one_search(details), one_search(lost, 11)],
         "recommendation_train": [published_log.feed("recommendation_train", 0, 0, feed)],
     }
-    assert given(log, "bias.dwell_by_position").execute(
-        "from bias.dwell_by_position"
-    ).fetchall() == [
+    view = given(log, "bias.dwell_by_position", "quarantine.all_rows")
+    assert published_log.set_aside(view, "search_train") == [(1, LOST)]
+    assert view.execute("from bias.dwell_by_position").fetchall() == [
         ("recommendation", 10, 3, 2, 2 / 3, 20.0, 20.0, 0.0),
         ("search", 0, 1, 0, 0.0, None, None, None),
         ("search", 1, 4, 3, 0.75, 5.0, pytest.approx(29.9 / 3), 1 / 3),
@@ -188,12 +209,15 @@ def test_dwell_by_position(given: Given) -> None:
 
 
 def test_click_rate_by_stratum(given: Given) -> None:
-    found = given(strata_log(), "bias.click_rate_by_stratum").execute(
+    view = given(strata_log(), "bias.click_rate_by_stratum", "quarantine.all_rows")
+    assert published_log.set_aside(view, "search_train") == [(2, LOST)]
+    assert published_log.set_aside(view, "notes") == [(5, "unknown form")]
+    found = view.execute(
         "select channel, query_origin, note_form, commercial_state, position_capped, "
         "n_impressions, n_clicks, click_rate from bias.click_rate_by_stratum"
     )
-    # Position 50 is the first of "all deeper"; the note at no place is left out. Note type 3 is
-    # video; a flag of 7 says nothing, and of note 99 nothing is known at all.
+    # Position 50 is the first of "all deeper"; the search with a note at no place is left out. A
+    # flag of 7 says nothing; of note 99, and of note 6, which is set aside, nothing is known at all.
     assert found.fetchall() == [
         ("recommendation", "no query", "image-text", "commercial", 50, 2, 1, 0.5),
         ("search", "active search", "image-text", "commercial", 0, 1, 0, 0.0),
@@ -201,6 +225,7 @@ def test_click_rate_by_stratum(given: Given) -> None:
         ("search", "active search", "unknown", "not commercial", 8, 1, 1, 1.0),
         ("search", "active search", "unknown", "unknown", 49, 1, 1, 1.0),
         ("search", "active search", "video", "not commercial", 7, 1, 0, 0.0),
+        ("search", "not logged", "unknown", "unknown", 9, 1, 0, 0.0),
         ("search", "not logged", "video", "not commercial", 1, 1, 0, 0.0),
         ("search", "not logged", "video", "unknown", 7, 1, 0, 0.0),
         ("search", "not logged", "video", "unknown", 50, 1, 0, 0.0),
@@ -217,7 +242,7 @@ def test_interval_of_click_rate_by_stratum(given: Given) -> None:
 
 def test_click_rate_by_slot(given: Given) -> None:
     # Places 0 and 50 and deeper belong to no block. At 1 stand a commercial note and one that is
-    # not; at 7 the flag of one of two is known; at 49, the end of block 7, none is.
+    # not; at 7 the flag of one of two is known; at 9 and at 49, the end of block 7, none is.
     assert given(strata_log(), "bias.click_rate_by_slot").execute(
         "select channel, block_n, slot, n_impressions, n_clicks, commercial_share, click_rate "
         "from bias.click_rate_by_slot"
@@ -225,6 +250,7 @@ def test_click_rate_by_slot(given: Given) -> None:
         ("search", 1, 1, 2, 1, 0.5, 0.5),
         ("search", 1, 7, 2, 0, 0.0, 0.0),
         ("search", 2, 1, 1, 1, 0.0, 1.0),
+        ("search", 2, 2, 1, 0, None, 0.0),
         ("search", 7, 7, 1, 1, None, 1.0),
     ]
     # Wilson of 1 in 2 as above; 0 in 2 ends at z^2 / (2 + z^2).

@@ -106,7 +106,7 @@ def test_click_rate_by_hour(tiny: duckdb.DuckDBPyConnection) -> None:
 
 def test_midnight_of_click_rate_by_hour(given: Given) -> None:
     # 16:00 UTC is midnight in China; a request begins with its earliest note, wherever it stands.
-    # Requests that returned nothing began at no hour.
+    # Requests that returned nothing are set aside and began at no hour.
     details = published_log.page("search_train", ".x", at_s=4 * 3600)
     details[1]["search_timestamp"] -= 1
     log = published_log.quiet()
@@ -162,13 +162,14 @@ def test_topic_shift_by_transition(given: Given) -> None:
 
 def test_query_overlap_of_feed(given: Given) -> None:
     # The query has three characters, two of them the same. Of these note 1 names two, note 2 none,
-    # note 3 all; note 0 has no title and note 99 is in no table.
+    # note 3 all; note 0 has no title and note 99 is in no table. That of notes is a sample, as note
+    # 200 says: in a whole one an unknown note would set its request aside.
     # User 0: feed (1 x, 2), the search, feed (3 x, 1, 0, 99). User 1: search, feed (2), search: the
     # feed is after the one and before the other. User 2: feed (3) after a blank query.
     # User 3: half an hour and a second after the search, the feed (3) is another session.
     # User 4: two searches in a row, whose own notes are no feed.
     log = published_log.quiet()
-    titles = {0: "nan", 1: "咖啡", 2: "面包", 3: "一馆咖"}
+    titles = {0: "nan", 1: "咖啡", 2: "面包", 3: "一馆咖", 200: "茶"}
     log["notes"] = [published_log.note(idx, note_title=title) for idx, title in titles.items()]
     log["search_train"] = [
         published_log.search(

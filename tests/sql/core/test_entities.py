@@ -127,7 +127,13 @@ def test_nan_is_null_whatever_the_file_says_of_its_least_and_greatest(given: Giv
         log.user(idx, fans_num=value, dense_feat1=value) for idx, value in enumerate(values)
     ]
     tables["search_train"] = [
-        log.search("search_train", idx, 0, [], query_from_type=value)
+        log.search(
+            "search_train",
+            idx,
+            0,
+            log.page("search_train", "x", notes=[idx]),
+            query_from_type=value,
+        )
         for idx, value in enumerate(values)
     ]
     connection = given(tables, "core.notes", "core.users", "core.requests")

@@ -97,14 +97,21 @@ def test_exactly_half_an_hour_is_still_the_same_session(given: Given) -> None:
 
 
 def test_names_of_query_sources(given: Given) -> None:
-    # The eight of the paper in its order; a code beyond them is not logged, nor is 0, -1 or NaN.
+    # The eight of the paper in its order; 0, -1, NaN and null are not logged. A code beyond them
+    # cannot be, and its request, the ninth, is set aside.
     codes = (*range(1, 10), 0, -1, math.nan, None)
     log = published_log.quiet()
     log["search_train"] = [
-        published_log.search("search_train", idx, 0, [], query_from_type=code)
+        published_log.search(
+            "search_train", idx, 0, published_log.page("search_train", "x"), query_from_type=code
+        )
         for idx, code in enumerate(codes)
     ]
-    connection = given(log, "core.requests")
+    log["recommendation_train"][0]["rec_result_details_with_idx"] = published_log.page(
+        "recommendation_train", "x"
+    )
+    connection = given(log, "core.requests", "quarantine.all_rows")
+    assert published_log.set_aside(connection, "search_train") == [(8, "query source out of range")]
     assert connection.execute(
         "select query_source_name from core.requests where source_table = 'search_train' "
         "order by request_id"
@@ -117,7 +124,7 @@ def test_names_of_query_sources(given: Given) -> None:
         ("filter",),
         ("hot list",),
         ("other",),
-        *[("not logged",)] * 5,
+        *[("not logged",)] * 4,
     ]
     assert connection.execute(
         "select distinct query_source_name from core.requests where channel = 'recommendation'"
@@ -126,13 +133,14 @@ def test_names_of_query_sources(given: Given) -> None:
 
 def test_engagement_counts_with_a_click_only(given: Given) -> None:
     # The first is liked, collected and shared; the second, not clicked, is all four and does not
-    # count; the third has one comment and two shares, which are one.
+    # count; the third has one comment and two shares, which are one. Search 91 only shows a note.
     details = published_log.page("search_train", "x.x")
     details[0] |= {"like": 1, "collect": 1, "share": 1}
     details[1] |= {"like": 1, "collect": 1, "comment": 1, "share": 1}
     details[2] |= {"comment": 1, "share": 2}
     log = published_log.quiet()
     log["search_train"] = [published_log.search("search_train", 10, 0, details)]
+    log["search_test"][0]["search_result_details_with_idx"] = published_log.page("search_test", ".")
     assert given(log, "core.requests").execute(
         "select request_id, n_likes, n_collects, n_comments, n_shares from core.requests "
         "where source_table in ('search_train', 'search_test') order by request_id"
@@ -159,7 +167,8 @@ def test_last_click_rank_and_whole_pages(given: Given) -> None:
     log["search_train"] = [
         published_log.search("search_train", idx, 0, details) for idx, details in enumerate(pages)
     ]
-    assert given(log, "core.requests").execute(
+    view = given(log, "core.requests", "quarantine.all_rows")
+    assert view.execute(
         "select last_click_rank, is_whole_page from core.requests "
         "where source_table = 'search_train' order by request_id"
     ).fetchall() == [
@@ -173,8 +182,9 @@ def test_last_click_rank_and_whole_pages(given: Given) -> None:
         (1, False),
         (2, False),
         (2, False),
-        # Without a position the note stands last, and the page is not known to be whole.
-        (3, False),
-        # Nothing returned.
-        (None, None),
+    ]
+    # A note without a position has no rank, and nothing returned is no page: both are set aside.
+    assert published_log.set_aside(view, "search_train") == [
+        (7, "position is missing"),
+        (8, "no candidates: the list is empty"),
     ]
