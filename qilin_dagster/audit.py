@@ -24,12 +24,14 @@ from qilin_dagster.audit_model import (
     read_expected,
 )
 from qilin_dagster.errors import InputError
+from qilin_dagster.lake import LakeError
 from qilin_dagster.settings import Settings
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+    from qilin_dagster.catalog import View
     from qilin_dagster.engines.duckdb import DuckDBEngine
 
 WIDTH = 100
@@ -125,7 +127,11 @@ def audit_lake(engine: "DuckDBEngine", expected: dict[str, dict[str, Any]]) -> A
 
 
 def _define_core(connection: "duckdb.DuckDBPyConnection", engine: "DuckDBEngine") -> None:
-    """See to it that the connection's core tables are those of the registered files."""
+    """See to it that the connection's core tables are those of the registered files.
+
+    The audit judges what was published: nothing is set aside, so a lake with rows in quarantine
+    has its core made anew, too.
+    """
     catalog = engine.catalog
     needed = {
         view.qualified
@@ -137,7 +143,12 @@ def _define_core(connection: "duckdb.DuckDBPyConnection", engine: "DuckDBEngine"
         if view.qualified not in needed:
             continue
         connection.execute(f"create schema if not exists {view.schema}")
-        if not view.is_stored:
+        if view.schema == "quarantine" and view.is_stored:
+            if not _is_built_and_empty(engine, view):
+                fresh.add(view.qualified)
+                empty = f"select * from ({view.select}) where false"
+                connection.execute(f"create or replace view {view.qualified} as {empty}")
+        elif not view.is_stored:
             engine.define_view(connection, view)
             if fresh.intersection(view.parents):
                 fresh.add(view.qualified)
@@ -147,6 +158,19 @@ def _define_core(connection: "duckdb.DuckDBPyConnection", engine: "DuckDBEngine"
             fresh.add(view.qualified)
             connection.execute(f"drop view if exists {view.qualified}")
             connection.execute(f"create table {view.qualified} as {view.select}")
+
+
+def _is_built_and_empty(engine: "DuckDBEngine", view: "View") -> bool:
+    manifest = engine.lake.manifest(view.qualified)
+    try:
+        inputs = engine.inputs(view.parents)
+    except LakeError:
+        return False
+    return (
+        manifest is not None
+        and manifest.n_rows == 0
+        and engine.lake.is_current(view.qualified, inputs, view.code_version)
+    )
 
 
 # One row per request; a request that is there twice is taken once. Parts as in audit_leaks.PARTS.

@@ -400,7 +400,6 @@ def test_history_newest_first_is_fine(tmp_path: Path, overrides: Path) -> None:
     ("pairs", "verdict", "word"),
     [
         ("0,5\n", "ok", "equal"),
-        ("1,5\n", "alarm", "OLDER FILE"),
         ("0,4\n", "alarm", "0 of 1 rows"),
         (None, "unknown", "no search.test.qrels.csv"),
     ],
@@ -542,6 +541,14 @@ def test_a_built_lake_is_audited_as_it_is(tiny_engine: DuckDBEngine, tiny_data: 
     _define_core(connection, tiny_engine)
     kinds = "select table_type from information_schema.tables where table_schema = 'core'"
     assert set(connection.execute(kinds).fetchall()) == {("VIEW",)}
+
+
+def test_labels_of_an_older_order_are_told_apart(tmp_path: Path) -> None:
+    """The one click of the answer sample is note 1 in row 0."""
+    published_log.write(tmp_path)
+    (tmp_path / "dqa.qrels.csv").write_text("qid,pid\n1,1\n")
+    (check,) = (c for c in audit_of(tmp_path).checks if c.name == "official_labels.dqa")
+    assert (check.verdict, "OLDER FILE" in check.measured) == ("alarm", True)
 
 
 def test_core_tables_of_other_files_are_not_trusted(tmp_path: Path) -> None:
