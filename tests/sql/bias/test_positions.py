@@ -217,7 +217,7 @@ def test_click_rate_by_stratum(given: Given) -> None:
         "n_impressions, n_clicks, click_rate from bias.click_rate_by_stratum"
     )
     # Position 50 is the first of "all deeper"; the search with a note at no place is left out. A
-    # flag of 7 says nothing; of note 99, and of note 6, which is set aside, nothing is known at all.
+    # flag of 7 says nothing; of note 99, and of note 6, which is set aside, nothing is known.
     assert found.fetchall() == [
         ("recommendation", "no query", "image-text", "commercial", 50, 2, 1, 0.5),
         ("search", "active search", "image-text", "commercial", 0, 1, 0, 0.0),
