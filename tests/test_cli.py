@@ -116,7 +116,7 @@ class TestRealSample:
 
         _, lake = real_build
         connection = duckdb.connect(str(lake / "catalog.duckdb"), read_only=True)
-        assert connection.execute("select count(*) from bias.paper_values").fetchall() == [(109,)]
+        assert connection.execute("select count(*) from bias.paper_values").fetchall() == [(111,)]
 
     def test_python_gets_a_ready_connection(self, real_build) -> None:
         from qilin_dagster.lake import connect

@@ -73,7 +73,7 @@ effective as (
         click_rate,
         cast(1.96 as double) * cast(1.96 as double) / nullif(
             case
-                when variance > 0
+                when variance > 1e-12
                     then least(click_rate * (1 - click_rate) / nullif(variance, 0), n_impressions)
                 else n_requests
             end,

@@ -606,7 +606,8 @@ def test_intervals_take_requests_as_independent(
         n = sum(n for _, n in rows)
         rate = sum(clicks for clicks, _ in rows) / n
         variance = sum((clicks - rate * n) ** 2 for clicks, n in rows) / n**2
-        worth = min(rate * (1 - rate) / variance, n) if variance > 1e-12 else n
+        # Without spread (one request, or rate 0 or 1) a request counts as one.
+        worth = min(rate * (1 - rate) / variance, n) if variance > 1e-12 else len(rows)
         middle = (rate + 1.96**2 / worth / 2) / (1 + 1.96**2 / worth)
         half = sqrt(rate * (1 - rate) / worth + 1.96**2 / worth**2 / 4) * 1.96
         half /= 1 + 1.96**2 / worth

@@ -65,6 +65,9 @@ def test_clicks_spread_evenly_are_worth_no_more_than_the_impressions(
 ) -> None:
     # One click in every two: no variance over requests, which says nothing; two requests count.
     assert interval_of(given, view, ("x.", ".x")) == pytest.approx(wilson(0.5, 2))
+    # Twenty requests with 7 clicks in 15 have none either, though rounding leaves 1e-18 of it.
+    even = ("x" * 7 + "." * 8,) * 20
+    assert interval_of(given, view, even) == pytest.approx(wilson(7 / 15, 20))
     # Clicks 1 of 3 and 1 of 2, rate 2 / 5: variance (0.2^2 + 0.2^2) / 25 would be worth 75.
     assert interval_of(given, view, ("x..", ".x")) == pytest.approx(wilson(0.4, 5))
 
