@@ -397,7 +397,7 @@ def test_a_file_of_the_lake_cannot_be_overwritten(
             "pivot notes on note_type",
             "did you mean core.notes, published.notes, quarantine.notes or raw.notes?",
         ),
-        ("from memory.core.reqests", "did you mean core.requests or quarantine.requests?"),
+        ("from memory.core.reqests", "did you mean core.requests?"),
         ("from paper", "did you mean bias.paper_values?"),
         ("from nothing_like_it", "show all tables lists those there are"),
         ("select requests.zz from bias.paper_values", "Referenced table"),
