@@ -23,12 +23,12 @@ import qilin_dagster.report
 import qilin_dagster.training  # noqa: F401
 from models import recipes
 from models.recipes import DCNV2Recipe
-from qilin_dagster.assets import evaluation, features, raw, reports, training
+from qilin_dagster.assets import audit, evaluation, features, raw, reports, training
 from qilin_dagster.lake import Lake
 from qilin_dagster.resources import Lakehouse
 from tests import published_log
 
-STAGES = ("published", "core", "features", "training", "evaluation", "reports", "serve")
+STAGES = ("published", "core", "audit", "features", "training", "evaluation", "reports", "serve")
 N_SEARCHES = 12
 
 
@@ -93,12 +93,10 @@ def stages(data: Path, lake: Path) -> Iterator[tuple[str, Callable[[], object]]]
 
     yield "published", lambda: list(raw.published_files(lakehouse=lakehouse))
     yield "core", views
+    yield "audit", lambda: list(audit.audit(lakehouse=lakehouse))
     yield (
         "features",
-        lambda: [
-            asset(lakehouse=lakehouse)
-            for asset in (features.search_ranking, features.recommendation_ranking)
-        ],
+        lambda: [asset(lakehouse=lakehouse) for asset in features.tables],
     )
     yield "training", rankers
     yield "evaluation", lambda: evaluation.leaderboard(lakehouse=lakehouse)
