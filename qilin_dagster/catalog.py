@@ -48,19 +48,13 @@ class View:
     @property
     def question(self) -> str:
         """What the view answers: the first line of its head comment."""
-        return self._head[0]
+        return head_comment(self.path)[0]
 
     @property
     def assumptions(self) -> tuple[str, ...]:
         """What the head comment says after the question, by paragraph."""
-        paragraphs = "\n".join(self._head[1:]).split("\n\n")
+        paragraphs = "\n".join(head_comment(self.path)[1:]).split("\n\n")
         return tuple(" ".join(paragraph.split()) for paragraph in paragraphs if paragraph.strip())
-
-    @property
-    def _head(self) -> list[str]:
-        lines = self.path.read_text(encoding="utf-8").splitlines()
-        head = takewhile(lambda line: line.startswith("--"), lines)
-        return [line.removeprefix("--").strip() for line in head] or [""]
 
     @property
     def grain(self) -> tuple[str, ...]:
@@ -123,6 +117,13 @@ def load_catalog(root: Path = SQL_ROOT) -> Catalog:
     # Story order where parents leave a choice: all of quarantine, then raw, core, bias.
     rank = {name: (SCHEMAS.index(views[name].schema), order.index(name)) for name in views}
     return Catalog(tuple(views[name] for name in sorted(views, key=rank.__getitem__)))
+
+
+def head_comment(path: Path) -> list[str]:
+    """Lines of the comment a file of sql/ begins with; the first one is its question."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    head = takewhile(lambda line: line.startswith("--"), lines)
+    return [line.removeprefix("--").strip() for line in head] or [""]
 
 
 def view_names(root: Path = SQL_ROOT) -> list[str]:

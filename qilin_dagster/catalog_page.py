@@ -8,7 +8,7 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
-from qilin_dagster.catalog import View, load_catalog
+from qilin_dagster.catalog import View, head_comment, load_catalog
 from qilin_dagster.settings import SQL_ROOT
 
 PAGE = "README.md"
@@ -39,7 +39,9 @@ def catalog_page(root: Path) -> str:
     parts.append(COOKBOOK)
     recipes = sorted((root / "cookbook").glob("*.sql"))
     parts.append(
-        _table(("query", "question"), [(_link(root, path), _question(path)) for path in recipes])
+        _table(
+            ("query", "question"), [(_link(root, path), head_comment(path)[0]) for path in recipes]
+        )
     )
     return "\n".join(parts)
 
@@ -47,7 +49,7 @@ def catalog_page(root: Path) -> str:
 def _row(view: View) -> tuple[str, ...]:
     return (
         _link(view.path.parent.parent, view.path),
-        _question(view.path),
+        view.question,
         ", ".join(view.grain),
         "table" if view.is_stored else "view",
         ", ".join(view.parents),
@@ -56,13 +58,6 @@ def _row(view: View) -> tuple[str, ...]:
 
 def _link(root: Path, path: Path) -> str:
     return f"[{path.stem}]({path.relative_to(root).as_posix()})"
-
-
-def _question(path: Path) -> str:
-    """The first line of the head comment."""
-    with path.open(encoding="utf-8") as file:
-        first = file.readline()
-    return first.removeprefix("--").strip() if first.startswith("--") else ""
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
