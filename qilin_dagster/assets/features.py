@@ -1,4 +1,4 @@
-"""Stage 3, features: for each task one table of (request, candidate) rows."""
+"""Stage 3, features: the words of the notes, and for each task a table of candidates."""
 
 import logging
 
@@ -57,3 +57,39 @@ def _ranking_features(task: str) -> dg.AssetsDefinition:
 search_ranking, recommendation_ranking = (
     _ranking_features(task) for task in ("search", "recommendation")
 )
+
+
+@dg.asset(
+    key=["features", "note_words"],
+    deps=[dg.AssetKey(["core", "notes"])],
+    group_name="features",
+    kinds={"python", "table"},
+    description="One row per (word_id): a word of titles and bodies and how often it stands in "
+    "them. Beside the table, the words of every note as memory-mappable arrays, for BM25.",
+)
+def note_words(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
+    from qilin_dagster.note_words import CODE_VERSION, TABLE, build_note_words
+
+    engine = lakehouse.engine()
+    connection = engine.connect()
+    try:
+        manifest = lakehouse.store.publish(
+            TABLE,
+            inputs=engine.inputs(("core.notes",)),
+            code_version=CODE_VERSION,
+            write=lambda folder: build_note_words(connection, folder, log.info),
+        )
+    finally:
+        connection.close()
+    log.info("%s: %s words", TABLE, f"{manifest.n_rows:,}")
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": manifest.n_rows,
+            "dagster/column_schema": dg.TableSchema(
+                [dg.TableColumn(name, type_) for name, type_ in manifest.columns]
+            ),
+            "notes": manifest.facts["n_notes"],
+            "word occurrences": manifest.facts["n_times"],
+        },
+        data_version=dg.DataVersion(manifest.snapshot_id),
+    )
