@@ -97,6 +97,7 @@ class BM25Index:
         self._idf = _idf(n_notes_V, self.n_notes, epsilon)
         self._k1 = k1
         self._norm = k1 * (1 - b + b * length_C / (len(word) / self.n_notes))
+        self._most = _most(self._start, self._note, self._count, self._norm, k1)
         # Scores of the notes met so far in a search; zero between searches.
         self._sum = np.zeros(self.n_notes)
 
@@ -173,7 +174,7 @@ class BM25Index:
         words = words[(words >= 0) & (words < len(self._idf))]
         words, times = np.unique(words, return_counts=True)
         # The word that can give most first: what frequent words can add soon decides nothing.
-        order = np.argsort(-self._idf[words] * times, kind="stable")
+        order = np.argsort(-self._idf[words] * self._most[words] * times, kind="stable")
         rows = _contenders(
             words[order],
             times[order],
@@ -183,6 +184,7 @@ class BM25Index:
             self._count,
             self._idf,
             self._norm,
+            self._most,
             self._k1,
             self._sum,
         )
@@ -331,21 +333,22 @@ def _contenders(
     counts: CountArray,
     idf: FloatArray,
     norm: FloatArray,
+    most: FloatArray,
     k1: float,
     total: FloatArray,
 ) -> IntArray:
     """Rows of all notes that may be among the k best, few more than k.
 
     MaxScore (Turtle and Flood 1995), word by word. ``words`` come by what they can give, most
-    first; once all that are left cannot lift a note above the k-th best, no new note is met, and
-    the notes met are dropped as soon as they cannot get there. ``total`` is 0 and is left so.
+    first. A note is met only if it can still get to the k-th best total, the bar, with what the
+    words to come can add, and is dropped when it no longer can. ``total`` is 0 and is left so.
     """
     n_words = len(words)
     # What the words from j on can add at most (rise) and at least (fall, at most 0).
     rise, fall = np.zeros(n_words + 1), np.zeros(n_words + 1)
     for j in range(n_words - 1, -1, -1):
-        most = times[j] * idf[words[j]] * (k1 + 1)
-        rise[j], fall[j] = rise[j + 1] + max(most, 0.0), fall[j + 1] + min(most, 0.0)
+        limit = times[j] * idf[words[j]] * most[words[j]]
+        rise[j], fall[j] = rise[j + 1] + max(limit, 0.0), fall[j + 1] + min(limit, 0.0)
     # The sums here are in another order than those of the scores.
     slack = 1e-9 * rise[0]
     met = np.empty(min(len(total), (start[words + 1] - start[words]).sum()), dtype=np.int64)
@@ -353,36 +356,43 @@ def _contenders(
     bar = 0.0
     for j in range(n_words):
         low, high = start[words[j]], start[words[j] + 1]
-        weight = times[j] * idf[words[j]]
-        if weight > 0 and rise[j] + slack >= bar:
+        gain = times[j] * idf[words[j]] * (k1 + 1)
+        if gain > 0 and rise[j] + slack >= bar:
+            # A word has a note once, so its k best totals are those of k notes.
+            heap = [0.0] * k
             for at in range(low, high):
                 note, f = notes[at], counts[at]
+                gives = gain * f / (f + norm[note])
                 if total[note] == 0:
+                    if gives + rise[j + 1] + slack < bar:
+                        continue
                     met[n_met] = note
                     n_met += 1
-                total[note] += weight * (f * (k1 + 1) / (f + norm[note]))
+                total[note] += gives
+                if total[note] > heap[0]:
+                    heapq.heapreplace(heap, total[note])
+                    bar = max(bar, heap[0] + fall[j + 1])
         elif n_met * math.log2(high - low + 1) < high - low:
             for i in range(n_met):
                 at = _place(notes, low, high, met[i])
                 if at >= 0:
                     f = counts[at]
-                    total[met[i]] += weight * (f * (k1 + 1) / (f + norm[met[i]]))
+                    total[met[i]] += gain * f / (f + norm[met[i]])
         else:
             for at in range(low, high):
                 note, f = notes[at], counts[at]
                 if total[note] > 0:
-                    total[note] += weight * (f * (k1 + 1) / (f + norm[note]))
-        bar = _kth_largest(total, met[:n_met], k) + fall[j + 1]
-        if weight <= 0 or rise[j + 1] + slack < bar:
-            n_kept = 0
-            for i in range(n_met):
-                note = met[i]
-                if total[note] > 0 and total[note] + rise[j + 1] + slack >= bar:
-                    met[n_kept] = note
-                    n_kept += 1
-                else:
-                    total[note] = 0
-            n_met = n_kept
+                    total[note] += gain * f / (f + norm[note])
+        bar = max(bar, _kth_largest(total, met[:n_met], k) + fall[j + 1])
+        n_kept = 0
+        for i in range(n_met):
+            note = met[i]
+            if total[note] > 0 and total[note] + rise[j + 1] + slack >= bar:
+                met[n_kept] = note
+                n_kept += 1
+            else:
+                total[note] = 0
+        n_met = n_kept
     for i in range(n_met):
         total[met[i]] = 0
     return met[:n_met]
@@ -396,3 +406,16 @@ def _kth_largest(total: FloatArray, met: IntArray, k: int) -> float:
         if total[met[i]] > heap[0]:
             heapq.heapreplace(heap, total[met[i]])
     return heap[0]
+
+
+@numba.njit(cache=True)
+def _most(
+    start: IntArray, notes: Int32Array, counts: CountArray, norm: FloatArray, k1: float
+) -> FloatArray:
+    """What each word gives, at most, to a note, in units of its idf."""
+    most = np.zeros(len(start) - 1)
+    for w in range(len(most)):
+        for at in range(start[w], start[w + 1]):
+            f = counts[at]
+            most[w] = max(most[w], f * (k1 + 1) / (f + norm[notes[at]]))
+    return most
