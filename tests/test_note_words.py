@@ -165,4 +165,4 @@ def test_candidates_without_a_note_have_no_words(twin_engine: DuckDBEngine, tmp_
     unknown = run.filter(~pl.col("pid").is_in(read_note_words(folders[0]).note_idx.tolist()))
     assert unknown.height == written.facts["candidates_without_note"] > run.height / 5
     assert set(unknown["score"]) == {0.0}
-    assert (run["score"] > 0).mean() > 0.3
+    assert run["score"].max() > 0
