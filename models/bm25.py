@@ -91,8 +91,9 @@ class BM25Index:
         self._start = np.concatenate([[0], np.cumsum(n_notes_V)])
         self._note = np.empty(self._start[-1], dtype=np.int32)
         # A word cannot stand more often in a note than the note has words.
-        count_type = np.uint16 if length_C.max() < 2**16 else np.uint32
-        self._count: CountArray = np.empty(len(self._note), dtype=count_type)
+        self._count: CountArray = np.empty(len(self._note), dtype=np.uint16)
+        if length_C.max() >= 2**16:
+            self._count = np.empty(len(self._note), dtype=np.uint32)
         _list_notes(word, offsets, self._start, self._note, self._count)
         self._idf = _idf(n_notes_V, self.n_notes, epsilon)
         self._k1 = k1
