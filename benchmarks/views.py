@@ -1,10 +1,13 @@
 """What the SQL costs: published Parquet to all views, and each bias view on a built lake.
 
     python benchmarks/views.py --scales 0.1 1
+    python benchmarks/views.py --data TWIN [TWIN ...] --memory-limit 2GB
 
-Twins are written into a temporary folder first. The build runs in a process of its own, so that
-its CPU seconds and peak memory are its own, process start and imports included; checks are not
-run. Answers are the median of five, on a connection that has them defined.
+Twins of the scales are written into a temporary folder first; --data names some that are there.
+The build runs in a process of its own, so that its CPU seconds and peak memory are its own,
+process start and imports included; checks are not run. The paper's statistics are made once more
+from the published files alone, in memory, without a lake. Answers are the median of five, on a
+connection that has them defined.
 """
 
 import argparse
@@ -14,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from qilin_dagster.engines.duckdb import DuckDBEngine
@@ -36,13 +40,30 @@ def build(data: Path, lake: Path) -> None:
     engine.export_catalog()
 
 
-def measure_build(data: Path, lake: Path) -> tuple[float, float, float]:
-    """CPU seconds, wall seconds and peak memory in MB of the build as a process."""
+def paper_statistics(data: Path, lake: Path) -> None:
+    """The paper's statistics from the published files: what a build stores is kept in memory."""
+    engine = DuckDBEngine(Lake(lake), Settings.from_environment())
+    register_all(engine.lake, inspect(data), "auto")
+    needed = {"bias.paper_values"}
+    for view in reversed(engine.catalog.views):
+        if view.qualified in needed:
+            needed |= set(view.parents)
+    with engine.connect() as connection:
+        for view in engine.catalog.views:
+            if view.qualified in needed:
+                kind = "table" if view.is_stored else "view"
+                connection.execute(f"create schema if not exists {view.schema}")
+                connection.execute(f"create or replace {kind} {view.qualified} as {view.select}")
+        connection.execute("from bias.paper_values").fetchall()
+
+
+def measure(step: str, data: Path, lake: Path) -> tuple[float, float, float]:
+    """CPU seconds, wall seconds and peak memory in MB of a step as a process."""
     started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, __file__, "--build", data, lake])
+    process = subprocess.Popen([sys.executable, __file__, f"--{step}", data, lake])
     _, status, usage = os.wait4(process.pid, 0)
     if status != 0:
-        raise SystemExit(f"the build of {data} failed")
+        raise SystemExit(f"{step} of {data} failed")
     wall = time.perf_counter() - started
     return usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1024
 
@@ -70,34 +91,52 @@ def measure_answers(lake: Path) -> dict[str, tuple[float, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--scales", nargs="+", type=float, default=[0.1, 1.0])
+    parser.add_argument("--scales", nargs="+", type=float, default=[])
+    parser.add_argument("--data", nargs="+", type=Path, default=[])
+    parser.add_argument("--memory-limit", help="As QILIN_MEMORY_LIMIT, such as 2GB.")
     parser.add_argument("--build", nargs=2, type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--paper", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.build:
         build(*options.build)
         return
-    print(f"{os.cpu_count()} processors; published Parquet to all views, checks not run\n")
-    print("| scale | published MB | CPU s | wall s | peak MB | lake MB |")
-    print("|---|---|---|---|---|---|")
+    if options.paper:
+        paper_statistics(*options.paper)
+        return
+    if options.memory_limit:
+        os.environ["QILIN_MEMORY_LIMIT"] = options.memory_limit
+    print(
+        f"{os.cpu_count()} processors, memory limit {options.memory_limit or 'the default'}; "
+        "published Parquet to all views, checks not run\n"
+    )
+    print("| data | step | published MB | CPU s | wall s | peak MB | lake MB |")
+    print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        for scale in options.scales:
-            data, lake = Path(folder) / f"twin-{scale}", Path(folder) / f"lake-{scale}"
-            # In a process of its own: a child's peak memory begins with its parent's.
-            arguments = ["twin", data, "--scale", str(scale), "--seed", "1"]
-            command = [sys.executable, "-m", "qilin_dagster.cli", *map(str, arguments)]
-            subprocess.run(
-                command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-            cpu, wall, peak = measure_build(data, lake)
-            sizes = [_megabytes(data, "*/*.parquet"), _megabytes(lake, "*/*/*/*.parquet")]
-            print(
-                f"| {scale:g} | {sizes[0]:.0f} | {cpu:.1f} | {wall:.1f} | {peak:.0f} "
-                f"| {sizes[1]:.0f} |",
-                flush=True,
-            )
-        print(f"\n| view at scale {options.scales[-1]:g} | wall ms | CPU ms |\n|---|---|---|")
+        lake = Path(folder)
+        for number, data in enumerate([*_twins(options.scales, lake), *options.data]):
+            lake = Path(folder) / f"lake-{number}"
+            for step in ("build", "paper"):
+                place = lake if step == "build" else Path(folder) / f"memory-{number}"
+                cpu, wall, peak = measure(step, data, place)
+                sizes = [_megabytes(data, "*/*.parquet"), _megabytes(place, "*/*/*/*.parquet")]
+                print(
+                    f"| {data.name} | {step} | {sizes[0]:.0f} | {cpu:.1f} | {wall:.1f} | "
+                    f"{peak:.0f} | {sizes[1]:.0f} |",
+                    flush=True,
+                )
+        print(f"\n| view of {data.name} | wall ms | CPU ms |\n|---|---|---|")
         for view, (wall, cpu) in measure_answers(lake).items():
             print(f"| {view} | {wall:.0f} | {cpu:.0f} |")
+
+
+def _twins(scales: list[float], folder: Path) -> Iterator[Path]:
+    """A twin of each scale, written by a process of its own: peak memory is inherited."""
+    for scale in scales:
+        data = folder / f"twin-{scale:g}"
+        arguments = ["twin", data, "--scale", str(scale), "--seed", "1"]
+        command = [sys.executable, "-m", "qilin_dagster.cli", *map(str, arguments)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        yield data
 
 
 def _megabytes(folder: Path, pattern: str) -> float:

@@ -13,7 +13,7 @@ everything = dg.define_asset_job(
 )
 views = dg.define_asset_job(
     "views",
-    selection=dg.AssetSelection.groups("published", "raw", "core", "bias"),
+    selection=dg.AssetSelection.groups("published", "quarantine", "raw", "core", "bias"),
     description="The published files and all SQL views with their checks; no model.",
 )
 evaluate = dg.define_asset_job(

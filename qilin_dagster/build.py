@@ -13,6 +13,7 @@ from qilin_dagster.errors import InputError
 from qilin_dagster.lake import Lake, LakeError
 from qilin_dagster.settings import REPOSITORY, Settings
 from qilin_dagster.sources.clock import decide_clocks
+from qilin_dagster.sources.layout import TABLES
 from qilin_dagster.sources.published import inspect
 from qilin_dagster.sources.register import read_qrels
 
@@ -35,7 +36,9 @@ class Outcome:
 def selected_keys(selects: tuple[str, ...]) -> "list[dg.AssetKey] | None":
     """Asset keys of ``--select``: groups (raw) and keys (core.requests or core/requests).
 
-    None for all. Raises InputError naming what is no group and no key.
+    None for all. What is in raw brings the quarantine with it, whose rows it leaves out: with the
+    quarantine of other data it would leave out others. Raises InputError naming what is no group
+    and no key.
     """
     from qilin_dagster.definitions import defs
 
@@ -57,6 +60,8 @@ def selected_keys(selects: tuple[str, ...]) -> "list[dg.AssetKey] | None":
             close = difflib.get_close_matches(name.replace("/", "."), [*groups, *keys], n=1)
             hint = f"; did you mean {close[0]}?" if close else f"; groups: {', '.join(groups)}"
             raise InputError(f"--select {name}: no group and no key of this name{hint}")
+    if any(key.path[0] == "raw" for key in selected):
+        selected += [key for key in groups["quarantine"] if key not in selected]
     return selected
 
 
@@ -90,7 +95,12 @@ def run_build(
         if result.success and lake.tables() and not lake.is_served():
             # Dagster keeps the errors of a run's last step, showing readers the tables, to itself.
             DuckDBEngine(lake, settings).serve()
-    lines = [*_failures(result, settings), *_checks(result)]
+    builds_quarantine = keys is None or any(key.path[0] == "quarantine" for key in keys)
+    lines = [
+        *_failures(result, settings),
+        *_checks(result),
+        *(_set_aside(settings, result.success) if builds_quarantine else []),
+    ]
     if not result.success and lake.for_readers().tables():
         lines.append(f"readers of {lake.root} keep the last build that succeeded")
     manifest = lake.manifest("reports.overview")
@@ -120,6 +130,8 @@ def _set_environment(settings: Settings) -> None:
         "QILIN_MEMORY_LIMIT": settings.memory_limit,
         "QILIN_SEARCH_CLOCK_OFFSET": settings.search_clock_offset,
         "QILIN_DEVICE": settings.device,
+        "QILIN_MAX_QUARANTINED": settings.max_quarantined,
+        "QILIN_STRICT": int(settings.is_strict),
     }
     for name, value in values.items():
         if value is not None:
@@ -175,6 +187,35 @@ def _failures(result: "dg.ExecuteInProcessResult", settings: Settings) -> list[s
             else:
                 lines.append(f"{step} failed: {cause.message.strip()}")
                 lines.extend(line.rstrip() for line in (cause.stack or [])[-2:])
+    return lines
+
+
+def _set_aside(settings: Settings, succeeded: bool) -> list[str]:
+    """One line for each published table with rows set aside."""
+    from qilin_dagster.engines.duckdb import DuckDBEngine
+    from qilin_dagster.quarantine import set_aside
+
+    engine = DuckDBEngine(Lake(settings.lake), settings)
+    connection = engine.open()
+    try:
+        present = engine.define_all(connection, comments=False)
+        counts = [
+            set_aside(connection, table)
+            for table in TABLES
+            if present.issuperset({f"published.{table}", f"quarantine.{table}"})
+        ]
+    finally:
+        connection.close()
+    lines = []
+    for found in counts:
+        if found.n_rows:
+            # A build that stopped is shown to no reader: the first row has to do.
+            more = (
+                f'see qilin sql "from quarantine.{found.table}"'
+                if succeeded
+                else f"first {found.describe_first()}"
+            )
+            lines.append(f"quarantine.{found.table}: {found.describe()}; {more}")
     return lines
 
 

@@ -19,7 +19,7 @@ from sqlglot.tokens import Token, TokenType  # type: ignore[attr-defined]
 
 from qilin_dagster.settings import SQL_ROOT
 
-SCHEMAS = ("raw", "core", "bias")
+SCHEMAS = ("quarantine", "raw", "core", "bias")
 GRAIN = re.compile(r"^One row per \(([^)]+)\): ")
 
 
@@ -105,7 +105,7 @@ class Catalog:
 
 
 def load_catalog(root: Path = SQL_ROOT) -> Catalog:
-    """Read every ``<root>/<schema>/<view>.sql`` of the schemas raw, core and bias.
+    """Read every ``<root>/<schema>/<view>.sql`` of the schemas in ``SCHEMAS``.
 
     Raises CatalogError naming the file that breaks a rule.
     """
@@ -120,7 +120,7 @@ def load_catalog(root: Path = SQL_ROOT) -> Catalog:
         )
     except CycleError as error:
         raise CatalogError(f"views read each other in a circle: {error.args[1]}") from error
-    # Story order where parents leave a choice: all of raw, then core, then bias.
+    # Story order where parents leave a choice: all of quarantine, then raw, core, bias.
     rank = {name: (SCHEMAS.index(views[name].schema), order.index(name)) for name in views}
     return Catalog(tuple(views[name] for name in sorted(views, key=rank.__getitem__)))
 

@@ -1,48 +1,60 @@
 """Expectation suites as Dagster asset checks: one check per expectation, blocking when critical.
 
-What an expectation means and how it is run is in expectations.py; this file only translates.
+What an expectation means and how it is run is in expectations.py, and where its outcome is kept in
+outcomes.py; this file only translates.
 """
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from qilin_dagster.catalog import View
-from qilin_dagster.expectations import (
-    Expectation,
-    ExpectationResult,
-    Suite,
-    load_suite,
-)
-from qilin_dagster.lake import Lake, write_rows
+from qilin_dagster.catalog import GRAIN, View
+from qilin_dagster.expectations import Expectation, ExpectationResult, Suite, load_suites
+from qilin_dagster.expectations_generated import with_grain, with_meaning
+from qilin_dagster.lake import Lake
+from qilin_dagster.outcomes import check, page_of_check, record
 from qilin_dagster.settings import EXPECTATIONS_ROOT
 
-OUTCOMES = "evaluation.checks"
+if TYPE_CHECKING:
+    from qilin_dagster.engines.duckdb import DuckDBEngine
 
 
 def suite_of(view: View) -> Suite:
-    """The view's grain checks, generated from its comment, then what its suite file adds."""
-    path = EXPECTATIONS_ROOT / view.schema / f"{view.name}.json"
-    suite = load_suite(path) if path.exists() else Suite(view.schema, view.name, ())
-    return suite.with_grain(view.grain)
+    """What the view's comment and, for an answer, its columns promise; then its suite file."""
+    suite = with_grain(_written(view.qualified), view.grain)
+    return with_meaning(suite, list(view.column_comments)) if view.schema == "bias" else suite
 
 
-def check_spec(view: View, expectation: Expectation) -> dg.AssetCheckSpec:
-    return dg.AssetCheckSpec(
-        name=expectation.name,
-        asset=dg.AssetKey([view.schema, view.name]),
-        description=expectation.why,
-        blocking=expectation.severity == "critical",
-        metadata={"expectation": expectation.type},
-    )
+def table_suite(table: str, description: str) -> Suite:
+    """Suite of a table that Python makes; its grain is in the first sentence of the description."""
+    match = GRAIN.match(description)
+    assert match, f"the description of {table} must begin 'One row per (a, b): ...'"
+    return with_grain(_written(table), [column.strip() for column in match[1].split(",")])
 
 
-def check_results(view: View, results: Iterable[ExpectationResult]) -> list[dg.AssetCheckResult]:
+def check_specs(suite: Suite) -> list[dg.AssetCheckSpec]:
+    return [_check_spec(suite, expectation) for expectation in suite.expectations]
+
+
+def check_table(engine: "DuckDBEngine", suite: Suite) -> list[dg.AssetCheckResult]:
+    """Check a table of the lake as it is now, and keep the outcome."""
+    connection = engine.connect()
+    try:
+        checked = check(engine, connection, suite)
+    finally:
+        connection.close()
+    record(engine.lake, [checked])
+    return check_results(engine.lake, suite, checked.results)
+
+
+def check_results(
+    lake: Lake, suite: Suite, results: Iterable[ExpectationResult]
+) -> list[dg.AssetCheckResult]:
     return [
         dg.AssetCheckResult(
-            asset_key=dg.AssetKey([view.schema, view.name]),
+            asset_key=dg.AssetKey([suite.schema, suite.table]),
             check_name=result.name,
             passed=result.success,
             severity=(
@@ -51,13 +63,37 @@ def check_results(view: View, results: Iterable[ExpectationResult]) -> list[dg.A
                 else dg.AssetCheckSeverity.WARN
             ),
             description=result.error or result.why,
-            metadata=_metadata(result),
+            metadata=_metadata(lake, suite, result),
         )
         for result in results
     ]
 
 
-def _metadata(result: ExpectationResult) -> dict[str, dg.MetadataValue]:
+def failed_blocking(results: Sequence[ExpectationResult]) -> list[str]:
+    return [r.name for r in results if not r.success and r.severity == "critical"]
+
+
+@functools.cache
+def _suites() -> dict[str, Suite]:
+    return load_suites(EXPECTATIONS_ROOT)
+
+
+def _written(qualified: str) -> Suite:
+    schema, _, table = qualified.partition(".")
+    return _suites().get(qualified) or Suite(schema, table, ())
+
+
+def _check_spec(suite: Suite, expectation: Expectation) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        name=expectation.name,
+        asset=dg.AssetKey([suite.schema, suite.table]),
+        description=expectation.why,
+        blocking=expectation.severity == "critical",
+        metadata={"expectation": expectation.type},
+    )
+
+
+def _metadata(lake: Lake, suite: Suite, result: ExpectationResult) -> dict[str, dg.MetadataValue]:
     """Numbers at the top level, where the UI plots them over time."""
     metadata: dict[str, dg.MetadataValue] = {}
     if result.unexpected_count is not None:
@@ -69,62 +105,24 @@ def _metadata(result: ExpectationResult) -> dict[str, dg.MetadataValue]:
     if result.observed_value is not None:
         metadata["observed"] = dg.MetadataValue.text(str(result.observed_value))
     if result.examples:
-        lines = "\n".join(f"- `{example}`" for example in result.examples)
-        metadata["examples"] = dg.MetadataValue.md(lines)
+        metadata["examples"] = _table(result.examples)
+    if result.failing_rows_sql is not None:
+        # As text, so that it can be copied from the page of the check into qilin sql.
+        metadata["all failing rows"] = dg.MetadataValue.text(result.failing_rows_sql)
+    metadata["page"] = dg.MetadataValue.path(page_of_check(lake, suite.qualified, result.name))
     return metadata
 
 
-def record_outcomes(lake: Lake, outcomes: Mapping[str, Iterable[ExpectationResult]]) -> None:
-    """Replace these relations' rows in ``evaluation.checks``: the latest outcome of each check."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    present = lake.manifest(OUTCOMES)
-    kept = [
-        row
-        for path in (lake.files(present) if present else [])
-        for row in pq.read_table(path).to_pylist()
-        if row["asset"] not in outcomes
-    ]
-    fresh = [
-        {
-            "asset": relation,
-            "check_name": result.name,
-            "severity": result.severity,
-            "passed": result.success,
-            "element_count": result.element_count,
-            "unexpected_count": result.unexpected_count,
-            "observed": None if result.observed_value is None else str(result.observed_value),
-            "why": result.why,
-            "error": result.error,
-            "examples": [str(example) for example in result.examples],
-        }
-        for relation, results in outcomes.items()
-        for result in results
-    ]
-    rows = sorted(kept + fresh, key=lambda row: (row["asset"], row["check_name"]))
-    if not rows:
-        return
-    schema = pa.schema(
-        [
-            ("asset", pa.string()),
-            ("check_name", pa.string()),
-            ("severity", pa.string()),
-            ("passed", pa.bool_()),
-            ("element_count", pa.int64()),
-            ("unexpected_count", pa.int64()),
-            ("observed", pa.string()),
-            ("why", pa.string()),
-            ("error", pa.string()),
-            ("examples", pa.list_(pa.string())),
-        ]
+def _table(rows: Sequence[dict[str, Any]]) -> dg.MetadataValue:
+    """Rows as a table of text; a column that a row lacks is empty there."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    return dg.MetadataValue.table(
+        records=[
+            dg.TableRecord({column: _text(row.get(column)) for column in columns}) for row in rows
+        ],
+        schema=dg.TableSchema([dg.TableColumn(column, "string") for column in columns]),
     )
-    table = pa.Table.from_pylist(rows, schema=schema)
-    content = json.dumps(rows, sort_keys=True, ensure_ascii=False)
 
-    lake.publish(
-        OUTCOMES,
-        inputs={"rows": hashlib.sha256(content.encode()).hexdigest()},
-        code_version="1",
-        write=lambda folder: write_rows(table, folder),
-    )
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)

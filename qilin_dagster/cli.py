@@ -166,6 +166,16 @@ def audit(data: Path | None, as_json: bool, expect: Path | None) -> None:
 @click.option(
     "--wait", is_flag=True, help="If another build is at work on the lake, wait until it ends."
 )
+@click.option(
+    "--max-quarantined",
+    default=None,
+    type=click.FloatRange(0, 1),
+    metavar="SHARE",
+    help="Stop when more of a table cannot be used. [default: 0.01, or 25 rows if that is more]",
+)
+@click.option(
+    "--strict", is_flag=True, help="Stop at the first row that cannot be used, and name it."
+)
 @_explains_errors
 def build(
     data: Path | None,
@@ -173,6 +183,8 @@ def build(
     selects: tuple[str, ...],
     search_clock_offset: str | None,
     wait: bool,
+    max_quarantined: float | None,
+    strict: bool,
 ) -> None:
     """Build the lake: published files, views, features, rankers, evaluation, report."""
     from qilin_dagster.build import run_build, selected_keys
@@ -180,6 +192,10 @@ def build(
     settings = _settings(lake, data)
     if search_clock_offset is not None:
         settings = replace(settings, search_clock_offset=search_clock_offset)
+    if max_quarantined is not None:
+        settings = replace(settings, max_quarantined=max_quarantined)
+    if strict:
+        settings = replace(settings, is_strict=True)
     _log_to_stderr()
     outcome = run_build(settings, selected_keys(selects), wait=wait)
     for line in outcome.lines:

@@ -9,13 +9,12 @@ from qilin_dagster.resources import Lakehouse
 defs = dg.Definitions(
     assets=[
         raw.published_files,
+        views.quarantine_views,
         views.raw_views,
         views.core_views,
         audit.audit,
         views.bias_views,
-        features.search_ranking,
-        features.recommendation_ranking,
-        features.note_words,
+        *features.tables,
         *training.rankers,
         evaluation.leaderboard,
         evaluation.retrieval,

@@ -1,14 +1,14 @@
 """Suites of expectations as files: read them, check them, validate a relation against them.
 
 A file ``expectations/<schema>/<table>.json`` holds judgement only: what must not be in the data,
-how bad it is, and why. That the grain is unique and never null is not written there but generated
-from the catalog (``grain_expectations``). Great Expectations takes seconds to import, so reading a
+how bad it is, and why. What the grain and the names of columns promise is not written there but
+generated (``expectations_generated.py``). Great Expectations takes seconds to import, so reading a
 file does without it; whatever needs it is checked before the first row is looked at.
 """
 
 import dataclasses
 import difflib
-import functools
+import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import duckdb
     from great_expectations.datasource.fluent.interfaces import Batch
-    from great_expectations.execution_engine.execution_engine import ExecutionEngine
     from great_expectations.expectations.expectation import Expectation as GXExpectation
 
 Severity = Literal["critical", "warning"]
 
 UNEXPECTED_ROWS = "unexpected_rows_expectation"
+UNIQUE = ("expect_column_values_to_be_unique", "expect_compound_columns_to_be_unique")
 PANDAS_ONLY = frozenset(
     {
         "expect_column_values_to_be_decreasing",
@@ -37,6 +37,15 @@ PANDAS_ONLY = frozenset(
 )
 NAME = re.compile(r"[a-z][a-z0-9_]{2,79}")
 EXAMPLES = 5
+SCHEMAS = (
+    *("published", "quarantine", "raw", "core", "bias"),
+    *("features", "training", "evaluation"),
+)
+RELATION = re.compile(rf"\b(?:{'|'.join(SCHEMAS)})\.[a-z_0-9]+")
+# Where the rows of a view stand while they are checked.
+HELD = "held_for_checks"
+# Raise when the same suite may find something else in the same rows.
+CODE_VERSION = "1"
 # Result formats of Great Expectations: numbers alone, and numbers with up to 200 unexpected rows.
 COUNTS = {"result_format": "SUMMARY", "partial_unexpected_count": 0}
 ROWS = {"result_format": "COMPLETE"}
@@ -59,27 +68,44 @@ class Expectation:
 
 @dataclass(frozen=True)
 class Suite:
-    """What is expected of one relation; bad rows are named by the columns of ``grain``."""
+    """What is expected of one relation; bad rows are named by the columns of ``grain``.
+
+    ``file`` is where it is written, from the root of the repository.
+    """
 
     schema: str
     table: str
     expectations: tuple[Expectation, ...]
     grain: tuple[str, ...] = ()
+    file: str = ""
 
     @property
     def qualified(self) -> str:
         return f"{self.schema}.{self.table}"
 
     @property
-    def file(self) -> str:
-        """Where the suite is written, from the root of the repository."""
-        return f"expectations/{self.schema}/{self.table}.json"
+    def reads(self) -> tuple[str, ...]:
+        """Other relations that its queries name."""
+        names = {
+            name
+            for expectation in self.expectations
+            for name in RELATION.findall(str(expectation.kwargs.get("unexpected_rows_query", "")))
+        }
+        return tuple(sorted(names - {self.qualified}))
 
-    def with_grain(self, grain: Sequence[str]) -> "Suite":
-        """This suite with the generated expectations of the grain before its own."""
-        generated = grain_expectations(self.qualified, grain)
+    @property
+    def version(self) -> str:
+        """Sixteen hex digits that change with any rule."""
+        rules = [dataclasses.astuple(expectation) for expectation in self.expectations]
+        text = json.dumps([CODE_VERSION, self.qualified, self.grain, rules], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def with_generated(
+        self, generated: Sequence[Expectation], grain: Sequence[str] = ()
+    ) -> "Suite":
+        """This suite with generated expectations before its own, and the grain they are of."""
         suite = dataclasses.replace(
-            self, expectations=(*generated, *self.expectations), grain=tuple(grain)
+            self, expectations=(*generated, *self.expectations), grain=tuple(grain) or self.grain
         )
         _refuse_repeats(suite)
         return suite
@@ -90,7 +116,9 @@ class ExpectationResult:
     """How one expectation went.
 
     ``error`` says why it could not be run, which is a failure. ``examples`` are a few bad rows,
-    as far as the expectation can name them. ``raw`` is the result as Great Expectations gives it.
+    as far as the expectation can name them; ``failing_rows_sql`` selects all of them, where there
+    are any and its type says which. ``raw`` is the result as Great Expectations gives it, empty
+    when the outcome was recorded before.
     """
 
     name: str
@@ -101,73 +129,66 @@ class ExpectationResult:
     unexpected_count: int | None
     unexpected_percent: float | None
     observed_value: Any
-    examples: tuple[Any, ...]
+    examples: tuple[dict[str, Any], ...]
+    failing_rows_sql: str | None
     error: str | None
     raw: dict[str, Any]
 
 
 def load_suite(path: Path) -> Suite:
     """Read ``.../<schema>/<table>.json``; raises SuiteError naming the file and the entry."""
-    schema, table = path.parent.name, path.stem
+    (suite,) = load_file(path)
+    return suite
+
+
+def load_file(path: Path) -> list[Suite]:
+    """Read the suites of a file: of the table in its path, or of all tables that share it.
+
+    A shared file has ``tables`` instead of ``table``: each with the words that stand for the
+    placeholders of its queries, ``{"features.search_ranking": {"task": "search"}, ...}``.
+    """
+    schema = path.parent.name
     where = f"expectations/{schema}/{path.name}"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise SuiteError(f"{where}: not JSON: {error}") from error
-    _expect_keys(content, {"table", "expectations"}, where)
-    if content["table"] != f"{schema}.{table}":
-        raise SuiteError(f"{where}: says it is for {content['table']!r}, not for {schema}.{table}")
+    is_shared = isinstance(content, dict) and "tables" in content
+    _expect_keys(content, {"tables" if is_shared else "table", "expectations"}, where)
+    if not is_shared and content["table"] != f"{schema}.{path.stem}":
+        raise SuiteError(
+            f"{where}: says it is for {content['table']!r}, not for {schema}.{path.stem}"
+        )
     if not isinstance(content["expectations"], list):
         raise SuiteError(f"{where}: expectations must be a list")
-    suite = Suite(
-        schema=schema,
-        table=table,
-        expectations=tuple(
-            _read_entry(entry, f"{where}, entry {number}")
-            for number, entry in enumerate(content["expectations"], start=1)
-        ),
-    )
-    _refuse_repeats(suite)
-    return suite
+    suites = []
+    for qualified, words in (content["tables"] if is_shared else {content["table"]: {}}).items():
+        if not qualified.startswith(f"{schema}."):
+            raise SuiteError(f"{where}: {qualified} is not of the schema {schema}")
+        suite = Suite(
+            schema=schema,
+            table=qualified.removeprefix(f"{schema}."),
+            expectations=tuple(
+                _read_entry(_filled(entry, words), f"{where}, entry {number}")
+                for number, entry in enumerate(content["expectations"], start=1)
+            ),
+            file=where,
+        )
+        _refuse_repeats(suite)
+        suites.append(suite)
+    return suites
 
 
 def load_suites(root: Path) -> dict[str, Suite]:
-    """Every suite under ``root`` by ``<schema>.<table>``."""
-    suites = [load_suite(path) for path in sorted(root.glob("*/*.json"))]
-    return {suite.qualified: suite for suite in suites}
-
-
-def grain_expectations(table: str, grain_columns: Sequence[str]) -> list[Expectation]:
-    """What the grain means: its columns are never null and no two rows share them."""
-    if not grain_columns:
-        raise SuiteError(f"{table}: a grain needs at least one column")
-    expectations = [
-        Expectation(
-            name=f"{column}_is_never_null",
-            type="expect_column_values_to_not_be_null",
-            kwargs={"column": column},
-            severity="critical",
-            why=f"A row of {table} without its {column} cannot be told from others or joined.",
-        )
-        for column in grain_columns
-    ]
-    unique: dict[str, Any]
-    if len(grain_columns) == 1:
-        type_ = "expect_column_values_to_be_unique"
-        unique = {"column": grain_columns[0]}
-    else:
-        type_ = "expect_compound_columns_to_be_unique"
-        unique = {"column_list": list(grain_columns)}
-    expectations.append(
-        Expectation(
-            name=f"one_row_per_{'_and_'.join(grain_columns)}",
-            type=type_,
-            kwargs=unique,
-            severity="critical",
-            why=f"Joins with {table} would multiply rows, and every count after them.",
-        )
-    )
-    return expectations
+    """Every suite under ``root`` by ``<schema>.<table>``; a table in two files is a SuiteError."""
+    suites: dict[str, Suite] = {}
+    for path in sorted(root.glob("*/*.json")):
+        for suite in load_file(path):
+            if suite.qualified in suites:
+                other = suites[suite.qualified].file
+                raise SuiteError(f"{suite.file}: {suite.qualified} has a suite in {other} already")
+            suites[suite.qualified] = suite
+    return suites
 
 
 def check_suite(suite: Suite) -> None:
@@ -179,11 +200,14 @@ def validate(
     connection: "duckdb.DuckDBPyConnection",
     suite: Suite,
     names: Collection[str] | None = None,
+    *,
+    is_computed_once: bool = False,
 ) -> list[ExpectationResult]:
     """Check the suite's relation on this connection; results come in the order of the suite.
 
     ``names`` selects expectations. An expectation that cannot be run is a failed result with
-    its error, not an exception.
+    its error, not an exception. ``is_computed_once`` keeps the rows in memory while they are
+    checked: for a view that takes long and gives few rows.
     """
     check_suite(suite)
     known = {expectation.name for expectation in suite.expectations}
@@ -193,8 +217,20 @@ def validate(
     selected = [e for e in suite.expectations if names is None or e.name in names]
     if not selected:
         return []
+    if not is_computed_once:
+        return _validate(_batch(connection, suite, suite.schema), suite, selected)
+    held = f'{HELD}."{suite.table}"'
+    connection.execute(f"create schema if not exists {HELD}")
+    connection.execute(f"create or replace table {held} as from {suite.qualified}")
+    try:
+        return _validate(_batch(connection, suite, HELD), suite, selected)
+    finally:
+        connection.execute(f"drop table {held}")
 
-    batch = _batch(connection, suite)
+
+def _validate(
+    batch: "Batch", suite: Suite, selected: Sequence[Expectation]
+) -> list[ExpectationResult]:
     # Counts first, over everything at once; only what failed is asked again for examples, so that
     # good data costs no query for rows nobody will see.
     results = _run(batch, suite, selected, COUNTS, only_count=True)
@@ -211,7 +247,73 @@ def validate(
         for name, result in (_run(batch, suite, group, format_) if group else {}).items():
             if not _error(result):
                 results[name] = result
-    return [_result(expectation, results[expectation.name]) for expectation in selected]
+    return [_result(suite, expectation, results[expectation.name]) for expectation in selected]
+
+
+def failing_rows_sql(suite: Suite, expectation: Expectation) -> str | None:
+    """SELECT of the rows that break the expectation; None for a type that is not about rows."""
+    if expectation.type == UNEXPECTED_ROWS:
+        query: str = expectation.kwargs["unexpected_rows_query"]
+        return query.format(batch=suite.qualified)
+    condition = _failing_condition(expectation.type, expectation.kwargs)
+    if condition is None:
+        return None
+    kwargs = expectation.kwargs
+    columns = kwargs.get("column_list") or [
+        kwargs[name] for name in ("column", "column_A", "column_B") if name in kwargs
+    ]
+    shown = ", ".join(f'"{name}"' for name in dict.fromkeys((*suite.grain, *columns)))
+    return f"select {shown} from {suite.qualified} {condition}"
+
+
+def _failing_condition(type_: str, kwargs: Mapping[str, Any]) -> str | None:
+    """What stands behind FROM to select what breaks a rule of this type; nulls break only one."""
+    column, a, b = (f'"{kwargs.get(name)}"' for name in ("column", "column_A", "column_B"))
+    if type_ == "expect_column_values_to_not_be_null":
+        return f"where {column} is null"
+    if type_ == "expect_column_values_to_be_between":
+        above = "<=" if kwargs.get("strict_min") else "<"
+        below = ">=" if kwargs.get("strict_max") else ">"
+        sides = [
+            f"{column} {sign} {_literal(kwargs[end])}"
+            for end, sign in (("min_value", above), ("max_value", below))
+            if kwargs.get(end) is not None
+        ]
+        return f"where {' or '.join(sides)}"
+    if type_ == "expect_column_values_to_be_in_set":
+        return f"where {column} not in ({', '.join(map(_literal, kwargs['value_set']))})"
+    if type_ == "expect_column_values_to_match_regex":
+        return f"where not regexp_matches({column}, {_literal(kwargs['regex'])})"
+    if type_ == "expect_column_pair_values_to_be_in_set":
+        pairs = (
+            f"({_literal(first)}, {_literal(second)})"
+            for first, second in kwargs["value_pairs_set"]
+        )
+        return f"where ({a}, {b}) not in ({', '.join(pairs)})"
+    if type_ == "expect_column_pair_values_to_be_equal":
+        return f"where {a} <> {b}"
+    if type_ == "expect_column_pair_values_a_to_be_greater_than_b":
+        return f"where {a} {'<' if kwargs.get('or_equal') else '<='} {b}"
+    if type_ in UNIQUE:
+        key = kwargs.get("column_list") or [kwargs["column"]]
+        names = ", ".join(f'"{name}"' for name in key)
+        is_key = " or ".join(f'"{name}" is not null' for name in key)
+        return f"where {is_key} qualify count(*) over (partition by {names}) > 1"
+    return None
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, bool | int | float):
+        return str(value).lower()
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def _filled(entry: object, words: Mapping[str, str]) -> object:
+    """The entry with its placeholders replaced; ``{batch}`` stays, and so do doubled braces."""
+    text = json.dumps(entry, ensure_ascii=False)
+    for placeholder, word in words.items():
+        text = text.replace(f"{{{placeholder}}}", word)
+    return json.loads(text)
 
 
 def _expect_keys(content: object, keys: set[str], where: str) -> None:
@@ -279,11 +381,13 @@ def _build(
             near = difflib.get_close_matches(expectation.type, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise SuiteError(f"{where}: no expectation type {expectation.type!r}{hint}")
-        is_counted = only_count and expectation.type == UNEXPECTED_ROWS
+        type_, kwargs = (
+            _counting(expectation) if only_count else (expectation.type, expectation.kwargs)
+        )
         try:
             configuration = ExpectationConfiguration(
-                type=_counting_type() if is_counted else expectation.type,
-                kwargs=dict(expectation.kwargs),
+                type=type_,
+                kwargs=dict(kwargs),
                 meta={"name": expectation.name, "why": expectation.why},
                 severity=FailureSeverity(expectation.severity),
             )
@@ -293,30 +397,31 @@ def _build(
     return built
 
 
-@functools.cache
-def _counting_type() -> str:
-    """Name of an UnexpectedRowsExpectation that counts; as shipped it runs its query twice."""
-    from great_expectations.expectations.core.unexpected_rows_expectation import (
-        UnexpectedRowsExpectation,
+def _counting(expectation: Expectation) -> tuple[str, dict[str, Any]]:
+    """Type and keywords that count the same; the same expectation where none is cheaper."""
+    from qilin_dagster.gx_counting import (
+        CountRepeatedKeys,
+        CountRowsWhere,
+        CountUnexpectedRows,
+        row_condition,
     )
 
-    class CountUnexpectedRows(UnexpectedRowsExpectation):
-        metric_dependencies = ("unexpected_rows_query.row_count",)
-
-        def _validate(
-            self,
-            metrics: dict[str, Any],
-            runtime_configuration: dict[str, Any] | None = None,
-            execution_engine: "ExecutionEngine[Any] | None" = None,
-        ) -> dict[str, Any]:
-            n_rows = metrics["unexpected_rows_query.row_count"]
-            return {"success": n_rows == 0, "result": {"observed_value": n_rows}}
-
-    # Great Expectations registers a subclass by itself, under its name in snake case.
-    return CountUnexpectedRows(unexpected_rows_query="{batch}").expectation_type
+    # Great Expectations registers a class by itself, under its name in snake case.
+    if expectation.type == UNEXPECTED_ROWS:
+        condition = row_condition(expectation.kwargs["unexpected_rows_query"])
+        if condition is not None:
+            rows = CountRowsWhere(condition=condition)
+            return rows.expectation_type, {"condition": condition}
+        counted = CountUnexpectedRows(unexpected_rows_query="{batch}")
+        return counted.expectation_type, expectation.kwargs
+    key = expectation.kwargs.get("column_list") or [expectation.kwargs.get("column")]
+    if expectation.type in UNIQUE and len(expectation.kwargs) == 1:
+        return CountRepeatedKeys(key_columns=key).expectation_type, {"key_columns": key}
+    return expectation.type, expectation.kwargs
 
 
-def _batch(connection: "duckdb.DuckDBPyConnection", suite: Suite) -> "Batch":
+def _batch(connection: "duckdb.DuckDBPyConnection", suite: Suite, schema: str) -> "Batch":
+    """The relation of the suite's name in this schema, as Great Expectations sees it."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import (
         DataContextConfig,
@@ -338,7 +443,7 @@ def _batch(connection: "duckdb.DuckDBPyConnection", suite: Suite) -> "Batch":
     source = context.data_sources.add_sql(  # type: ignore[call-arg]  # its stub forgets kwargs
         name="duckdb",
         connection_string=URL,
-        kwargs={"creator": creator(connection, suite.schema), "poolclass": StaticPool},
+        kwargs={"creator": creator(connection, schema), "poolclass": StaticPool},
     )
     asset = source.add_table_asset(name=suite.qualified, table_name=suite.table)
     return asset.add_batch_definition_whole_table("whole").get_batch()
@@ -368,7 +473,12 @@ def _run(
             f" and {len(results)} were checked"
         )
     for expectation in expectations:
-        by_name[expectation.name]["expectation_config"]["type"] = expectation.type
+        configuration = by_name[expectation.name]["expectation_config"]
+        configuration["type"] = expectation.type
+        if only_count:
+            # How it was counted is ours to know; the result is of the rule as it is written.
+            batch_id = {"batch_id": suite.qualified}
+            configuration["kwargs"] = batch_id | expectation.kwargs
     return by_name
 
 
@@ -405,23 +515,27 @@ def _error(result: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _examples(result: Mapping[str, Any]) -> tuple[Any, ...]:
+def _examples(result: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """A few bad rows by column; a type that names no rows gives its values alone."""
     rows = (result.get("details") or {}).get("unexpected_rows")
     found = (
         rows or result.get("partial_unexpected_index_list") or result.get("partial_unexpected_list")
     )
-    return tuple(found or ())[:EXAMPLES]
+    return tuple(
+        row if isinstance(row, dict) else {"value": row} for row in (found or ())[:EXAMPLES]
+    )
 
 
-def _result(expectation: Expectation, raw: dict[str, Any]) -> ExpectationResult:
+def _result(suite: Suite, expectation: Expectation, raw: dict[str, Any]) -> ExpectationResult:
     result = raw.get("result") or {}
     error = _error(raw)
+    success = bool(raw["success"]) and error is None
     unexpected_count = result.get("unexpected_count")
     if expectation.type == UNEXPECTED_ROWS:
         unexpected_count = result.get("observed_value")
     return ExpectationResult(
         name=expectation.name,
-        success=bool(raw["success"]) and error is None,
+        success=success,
         severity=expectation.severity,
         why=expectation.why,
         element_count=result.get("element_count"),
@@ -429,6 +543,7 @@ def _result(expectation: Expectation, raw: dict[str, Any]) -> ExpectationResult:
         unexpected_percent=result.get("unexpected_percent"),
         observed_value=result.get("observed_value"),
         examples=_examples(result),
+        failing_rows_sql=None if success or error else failing_rows_sql(suite, expectation),
         error=error,
         raw=raw,
     )

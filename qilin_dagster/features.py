@@ -136,6 +136,34 @@ def build_features(connection: "duckdb.DuckDBPyConnection", task: Task, folder: 
     )
 
 
+def vocabulary_rows(folder: Path) -> "pl.DataFrame":
+    """(feature, value, id) of the vocabularies beside a feature table; ids begin at 1."""
+    import polars as pl
+
+    described = json.loads((folder / "features.json").read_text(encoding="utf-8"))["vocabularies"]
+    return pl.DataFrame(
+        [
+            (feature, value, number)
+            for feature, numbers in described.items()
+            for value, number in numbers.items()
+        ],
+        schema={"feature": pl.String, "value": pl.String, "id": pl.Int32},
+        orient="row",
+    )
+
+
+def statistics_rows(folder: Path) -> "pl.DataFrame":
+    """(feature, mean, deviation) by which the dense columns of a feature table were scaled."""
+    import polars as pl
+
+    described = json.loads((folder / "features.json").read_text(encoding="utf-8"))["scaling"]
+    return pl.DataFrame(
+        [(feature, mean, deviation) for feature, (mean, deviation) in described.items()],
+        schema={"feature": pl.String, "mean": pl.Float64, "deviation": pl.Float64},
+        orient="row",
+    )
+
+
 def read_feature_columns(folder: Path) -> FeatureColumns:
     """The column roles written beside a feature table."""
     described = json.loads((folder / "features.json").read_text(encoding="utf-8"))["columns"]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from qilin_dagster import report_quarantine
 from qilin_dagster.catalog import load_catalog
 from qilin_dagster.report_audit import AUDIT_QUERY, audit_section
 from qilin_dagster.report_bias import (
@@ -63,6 +64,7 @@ from qilin_dagster.report_charts import (
     printed_spec,
     session_position_chart,
 )
+from qilin_dagster.report_checks import checks_section
 from qilin_dagster.report_paper import paper_beside_ours
 
 if TYPE_CHECKING:
@@ -177,6 +179,7 @@ QUERIES = {
     """,
     "core.impressions": "select count(*) as n_impressions from core.impressions",
     **{name: f"from {name}" for name in BIAS_VIEWS},
+    "quarantine.all_rows": report_quarantine.QUERY,
     "evaluation.leaderboard": "from evaluation.leaderboard",
     "evaluation.checks": "from evaluation.checks",
     "evaluation.audit": AUDIT_QUERY,
@@ -191,7 +194,7 @@ def read_numbers(connection: duckdb.DuckDBPyConnection) -> Numbers:
     return {
         name: _read(connection, name, query)
         if (name,) in known
-        else Relation(name, why_empty=f"The table {name} has not been built.")
+        else Relation(name, (), f"The table {name} has not been built.", is_built=False)
         for name, query in QUERIES.items()
     }
 
@@ -202,7 +205,7 @@ def _read(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> Relat
     except (duckdb.BinderException, duckdb.CatalogException) as error:
         # A column lacks, or the parent of a view is gone.
         reason = str(error).splitlines()[0]
-        return Relation(name, why_empty=f"The table {name} cannot be read: {reason}")
+        return Relation(name, (), f"The table {name} cannot be read: {reason}", is_built=False)
     columns = [column[0] for column in cursor.description or []]
     rows = tuple(dict(zip(columns, row, strict=True)) for row in cursor.fetchall())
     return Relation(name, rows, "" if rows else f"The table {name} holds no rows.")
@@ -357,6 +360,7 @@ def _compared(row: Row, anchor: Row, name: str) -> str:
 def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
     return [
         rows_read(numbers),
+        quarantine(numbers),
         audit_section(numbers["evaluation.audit"].rows, numbers["evaluation.audit"].why_empty),
         paper_beside_ours(numbers, provenance.is_twin),
         positions(numbers),
@@ -366,9 +370,17 @@ def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
         *bias_lab(numbers, BIAS_VIEWS),
         *([anchors()] if numbers["evaluation.leaderboard"].rows else []),
         *(leaderboard(numbers, provenance, task) for task in CHANNELS),
-        checks(numbers),
+        checks_section(numbers["evaluation.checks"].rows, numbers["evaluation.checks"].why_empty),
         provenance_section(provenance),
     ]
+
+
+def quarantine(numbers: Numbers) -> Section:
+    relation = numbers["quarantine.all_rows"]
+    # A quarantine without rows is good news, not a table that lacks.
+    return report_quarantine.quarantine(
+        relation.rows, "" if relation.is_built else relation.why_empty
+    )
 
 
 def rows_read(numbers: Numbers) -> Section:
@@ -624,108 +636,6 @@ def _paper_table_10(numbers: Numbers, provenance: Provenance, task: str) -> list
     caption = f"Table 10 of the paper, {task}: official protocol, first 1,000 test requests."
     table = Table(f"paper-table-10-{task}", caption, columns, body)
     return [heading, Text(standing), table]
-
-
-def checks(numbers: Numbers) -> Section:
-    relation = numbers["evaluation.checks"]
-    title = "Data checks"
-    if not relation.rows:
-        return Section("checks", title, (missing(relation),))
-    failed = [row for row in relation.rows if row["passed"] is False]
-    unknown = [row for row in relation.rows if row["passed"] is None]
-    passed = [row for row in relation.rows if row["passed"]]
-    failed.sort(key=lambda row: (_is_warning(row), row["asset"], row["check_name"]))
-    passed.sort(key=lambda row: (row["asset"], row["check_name"]))
-    n_warnings = sum(_is_warning(row) for row in failed)
-    outcome = (
-        f"{_plural(len(relation.rows), 'check')}: {count(len(passed))} passed, "
-        f"{count(len(failed) - n_warnings)} failed as errors, "
-        f"{count(n_warnings)} failed as warnings"
-    )
-    outcome += f", {count(len(unknown))} did not run." if unknown else "."
-    blocks: list[Block] = [Text(outcome)]
-    if failed:
-        blocks.append(_check_table("checks-failed", "Failed checks, errors first.", failed))
-    if unknown:
-        blocks.append(_check_table("checks-not-run", "Checks that did not run.", unknown))
-    if passed:
-        blocks.append(_passed_table(passed))
-    return Section("checks", title, tuple(blocks))
-
-
-def _is_warning(row: Row) -> bool:
-    return str(row["severity"]).lower().startswith("warn")
-
-
-def _passed_table(rows: list[Row]) -> Table:
-    """One line per table: what has passed needs no reason on this page."""
-    assets = sorted({str(row["asset"]) for row in rows})
-    names = {
-        asset: [str(row["check_name"]) for row in rows if row["asset"] == asset] for asset in assets
-    }
-    return Table(
-        "checks-passed",
-        "Passed checks by table.",
-        (
-            Column("Table", is_number=False),
-            Column("Passed"),
-            Column("Checks", is_number=False),
-        ),
-        tuple(
-            (
-                Cell(asset),
-                Cell(count(len(names[asset]))),
-                Cell(", ".join(name.replace("_", " ") for name in names[asset]), tone="prose"),
-            )
-            for asset in assets
-        ),
-        folded=f"Checks that passed: {count(len(rows))}",
-    )
-
-
-def _check_table(table_id: str, caption: str, rows: list[Row]) -> Table:
-    outcome = {True: "passed", False: "failed", None: "did not run"}
-    return Table(
-        table_id,
-        caption,
-        (
-            Column("Check", is_number=False),
-            Column("Outcome", is_number=False),
-            Column("Rows against"),
-            Column("Observed", is_number=False),
-            Column("Why it is checked", is_number=False),
-        ),
-        tuple(
-            (
-                Cell(str(row["check_name"]), detail=str(row["asset"])),
-                Cell(
-                    outcome[row["passed"]],
-                    detail=str(row["severity"]).lower(),
-                    tone=""
-                    if row["passed"] is not False
-                    else ("warned" if _is_warning(row) else "failed"),
-                ),
-                Cell(
-                    count(row["unexpected_count"]),
-                    detail=f"of {count(row['element_count'])}" if row.get("element_count") else "",
-                ),
-                Cell(
-                    str(row.get("error") or row["observed"] or NOTHING),
-                    detail=_examples(row),
-                    tone="prose",
-                ),
-                Cell(str(row["why"] or NOTHING), tone="prose"),
-            )
-            for row in rows
-        ),
-    )
-
-
-def _examples(row: Row) -> str:
-    """The first rows that broke a failed check, where the lake keeps them."""
-    examples = row.get("examples") or []
-    shown = [str(example).strip("{}").replace("'", "") for example in examples[:3]]
-    return f"for example {'; '.join(shown)}" if shown else ""
 
 
 def provenance_section(provenance: Provenance) -> Section:

@@ -107,7 +107,8 @@ def view_table(view: View, relation: Relation) -> Block:
         f"table-{slug(view.name)}",
         f"{view.qualified}. {view.comment} {_spans(relation)}".strip(),
         tuple(
-            Column(name.replace("_", " "), is_number=not _is_word(view, name)) for name in columns
+            Column(name.removeprefix("n_").replace("_", " "), is_number=not _is_word(view, name))
+            for name in columns
         ),
         body,
         folded="The rows" if len(relation.rows) > 24 else "",
@@ -127,7 +128,7 @@ def _shown(view: View, name: str, value: Any) -> str:
         return bin_label(value)
     if name in view.grain:
         return str(value)
-    if name.startswith("n_"):
+    if isinstance(value, int):
         return count(value)
     if name.endswith(("_rate", "_share", "_expected")):
         return percent(value, 2)

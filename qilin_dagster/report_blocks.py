@@ -93,12 +93,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """One table cell: the value, a small second line, and a bar of that share of its width."""
+    """One table cell: the value, a small second line, and a bar of that share of its width.
+
+    ``id`` makes it the target of links.
+    """
 
     text: str
     detail: str = ""
     bar: float | None = None
     tone: str = ""
+    id: str = ""
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,7 @@ class Relation:
     name: str
     rows: tuple[Row, ...] = ()
     why_empty: str = ""
+    is_built: bool = True
 
 
 Numbers = dict[str, Relation]

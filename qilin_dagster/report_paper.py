@@ -139,7 +139,7 @@ def figures(numbers: Numbers) -> list[Block]:
             "3c and 3d",
             video,
             "Share of video by position. In the paper 21 % of search impressions and 41 % of those "
-            "of the feed are video, rising with the position in search and falling in the feed.",
+            "of the feed are video.",
             video_share_chart(video.rows),
             _in_words(video.rows, "position_bin", "video_share"),
         ),

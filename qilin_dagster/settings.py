@@ -21,6 +21,8 @@ class Settings:
     DuckDB size such as ``4GB``) bound each DuckDB connection; None leaves DuckDB's own choice of
     threads and 60 % of the machine's memory. ``spill`` is where DuckDB puts what does not fit into
     memory, by default ``.spill`` in the lake. ``device`` is a torch device or "auto".
+    ``max_quarantined`` is the share of a published table above which a build stops, 0 to 1 (None:
+    see quarantine.py); with ``is_strict`` it stops at the first row set aside.
     """
 
     data: Path | None
@@ -31,6 +33,8 @@ class Settings:
     spill: Path | None = None
     search_clock_offset: str = "auto"
     device: str = "auto"
+    max_quarantined: float | None = None
+    is_strict: bool = False
 
     @classmethod
     def from_environment(cls) -> "Settings":
@@ -46,6 +50,8 @@ class Settings:
             spill=Path(spill).expanduser().absolute() if spill else None,
             search_clock_offset=os.environ.get("QILIN_SEARCH_CLOCK_OFFSET") or "auto",
             device=os.environ.get("QILIN_DEVICE") or "auto",
+            max_quarantined=_share("QILIN_MAX_QUARANTINED"),
+            is_strict=_switch("QILIN_STRICT"),
         )
 
     def data_folder(self) -> Path:
@@ -64,3 +70,23 @@ def _whole_number(name: str, default: int) -> int:
     if not text.isdigit():
         raise InputError(f"{name}={text!r} is not a whole number")
     return int(text)
+
+
+def _share(name: str) -> float | None:
+    text = os.environ.get(name)
+    if not text:
+        return None
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise InputError(f"{name}={text!r} is not a share between 0 and 1, such as 0.01")
+    return share
+
+
+def _switch(name: str) -> bool:
+    text = os.environ.get(name) or "0"
+    if text not in ("0", "1"):
+        raise InputError(f"{name}={text!r} is neither 0 nor 1")
+    return text == "1"

@@ -96,14 +96,7 @@ def stages(data: Path, lake: Path) -> Iterator[tuple[str, Callable[[], object]]]
     yield "core", views
     yield (
         "features",
-        lambda: [
-            asset(lakehouse=lakehouse)
-            for asset in (
-                features.search_ranking,
-                features.recommendation_ranking,
-                features.note_words,
-            )
-        ],
+        lambda: [asset(lakehouse=lakehouse) for asset in features.tables],
     )
     yield "training", rankers
     yield (

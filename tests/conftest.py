@@ -1,30 +1,49 @@
 """Shared fixtures: the hand-written log, the real sample where it is at hand, a built lake."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
+from qilin_dagster.catalog import Catalog, load_catalog
 from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.lake import Lake
 from qilin_dagster.settings import REPOSITORY, Settings
+from qilin_dagster.sources.clock import decide_clocks
+from qilin_dagster.sources.layout import TABLES
 from qilin_dagster.sources.published import inspect
-from qilin_dagster.sources.register import register_all
+from qilin_dagster.sources.register import register_all, register_clock, register_table
 from tests import published_log
 
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
 
 
+# (log, *views) to a connection that has these views over that log.
+Given = Callable[..., duckdb.DuckDBPyConnection]
+
+
+@cache
+def _catalog() -> Catalog:
+    return load_catalog()
+
+
 def build_views(data: Path, lake: Path) -> DuckDBEngine:
     """Register the data and build every view, without Dagster."""
-    engine = DuckDBEngine(Lake(lake), Settings(data=data, lake=lake))
+    engine = DuckDBEngine(Lake(lake), Settings(data=data, lake=lake), _catalog())
     register_all(engine.lake, inspect(data), "auto")
+    _build(engine, {view.qualified for view in engine.catalog.views})
+    return engine
+
+
+def _build(engine: DuckDBEngine, names: set[str]) -> None:
     connection = engine.connect()
     for view in engine.catalog.views:
-        engine.build(connection, view)
+        if view.qualified in names:
+            engine.build(connection, view)
     connection.close()
-    return engine
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +82,29 @@ def tiny(tiny_engine: DuckDBEngine) -> Iterator[duckdb.DuckDBPyConnection]:
     connection = tiny_engine.connect()
     yield connection
     connection.close()
+
+
+@pytest.fixture
+def given(tiny_data: Path, tmp_path: Path) -> Iterator[Given]:
+    """A connection to these views, and what they read, over another hand-written log."""
+    connections = []
+
+    def build(log: dict[str, list[dict[str, Any]]], *names: str) -> duckdb.DuckDBPyConnection:
+        folder = tmp_path / str(len(connections))
+        data, lake = published_log.write(folder / "data", log), folder / "lake"
+        engine = DuckDBEngine(Lake(lake), Settings(data=data, lake=lake), _catalog())
+        # The clocks of the log with every quirk, so that a table here may return nothing at all.
+        register_clock(engine.lake, decide_clocks(inspect(tiny_data)))
+        for table in TABLES:
+            register_table(engine.lake, inspect(data), table)
+        wanted = set(names)
+        for view in reversed(engine.catalog.views):
+            if view.qualified in wanted:
+                wanted.update(view.parents)
+        _build(engine, wanted)
+        connections.append(engine.connect())
+        return connections[-1]
+
+    yield build
+    for connection in connections:
+        connection.close()

@@ -4,6 +4,7 @@ The rows are few enough to compute every view by hand; the tests that use them s
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,37 @@ def tables() -> dict[str, list[dict[str, Any]]]:
             ),
         ],
     }
+
+
+def quiet() -> dict[str, list[dict[str, Any]]]:
+    """The least a release can hold: a note, a user and, per table, a request that returned nothing.
+
+    A test puts the rows it is about in place of some of them.
+    """
+    log = tables()
+    for table, idx in (("search_train", 90), ("search_test", 91), ("dqa", 92)):
+        log[table] = [{**log[table][0], "search_idx": idx, "user_idx": idx, "session_idx": idx}]
+        log[table][0]["search_result_details_with_idx"] = []
+    for table, idx in (("recommendation_train", 93), ("recommendation_test", 94)):
+        log[table] = [{**log[table][0], "request_idx": idx, "user_idx": idx, "session_idx": idx}]
+        log[table][0]["rec_result_details_with_idx"] = []
+    return {**log, "notes": log["notes"][:1], "user_feat": log["user_feat"][:1]}
+
+
+def page(
+    table: str, picture: str, at_s: float = 0, begins: int = 1, notes: Sequence[int] = ()
+) -> list[dict[str, Any]]:
+    """A details list from a picture: x is a click, . is none, a space is a gap in the positions.
+
+    Without ``notes`` every impression has a note of its own, numbered from 100.
+    """
+    places = [begins + n for n, mark in enumerate(picture) if mark != " "]
+    marks = picture.replace(" ", "")
+    numbers = notes or range(100, 100 + len(marks))
+    return [
+        impression(table, note_idx, place, at_s, int(mark == "x"))
+        for place, mark, note_idx in zip(places, marks, numbers, strict=True)
+    ]
 
 
 def write(folder: Path, log: dict[str, list[dict[str, Any]]] | None = None) -> Path:

@@ -222,29 +222,60 @@ def test_an_unusable_command_says_why(tmp_path: Path, arguments: list[str], said
 def test_a_part_without_what_it_reads_says_so(tmp_path: Path) -> None:
     done = qilin("build", "--lake", tmp_path / "lake", "--select", "core")
     assert done.returncode == 1
-    assert "core_views: published.dqa is not in the lake" in done.stderr
+    assert "core_views: published.notes is not in the lake" in done.stderr
     assert "build it first" in done.stderr
     assert "File " not in done.stderr
 
 
-def test_a_failed_check_is_exit_one(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def data_with_a_repeated_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tables = log.tables()
     tables["search_train"].append(tables["search_train"][0])
-    data = log.write(tmp_path / "data", tables)
-    done = qilin(
-        "build",
-        "--data",
-        data,
-        "--lake",
-        tmp_path / "lake",
-        "--select",
-        "published,raw",
-        "--select",
-        "core",
-    )
+    return log.write(tmp_path_factory.mktemp("repeated") / "data", tables)
+
+
+def test_a_failed_check_is_exit_one(tmp_path: Path, data_with_a_repeated_key: Path) -> None:
+    options = ("--select", "published,raw", "--select", "core", "--max-quarantined", "0")
+    lake = tmp_path / "lake"
+    done = qilin("build", "--data", data_with_a_repeated_key, "--lake", lake, *options)
     assert done.returncode == 1
-    assert "error: raw.search_train one_row_per_search_idx" in done.stderr
+    assert (
+        "error: quarantine.search_train few_rows_are_set_aside (1 rows): 1 row set aside (33 %): "
+        "1 duplicate key; the limit is 0 % of a table (--max-quarantined)"
+    ) in done.stderr
     assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_the_last_line_of_a_build_says_what_was_set_aside(
+    tmp_path: Path, data_with_a_repeated_key: Path
+) -> None:
+    lake = tmp_path / "lake"
+    done = qilin(
+        "build", "--data", data_with_a_repeated_key, "--lake", lake, "--select", "published,raw"
+    )
+    assert done.returncode == 0
+    assert done.stderr.splitlines()[-1] == (
+        "quarantine.search_train: 1 row set aside (33 %): 1 duplicate key; "
+        'see qilin sql "from quarantine.search_train"'
+    )
+    asked = qilin("sql", "--lake", lake, "--format", "csv", "from quarantine.all_rows")
+    assert asked.stdout.splitlines()[1:] == [
+        "search_train,2,train-00000-of-00001.parquet,2,duplicate key,"
+        "10 is the key of search_train row 0"
+    ]
+
+
+def test_a_strict_build_stops_at_the_first_row(
+    tmp_path: Path, data_with_a_repeated_key: Path
+) -> None:
+    lake = tmp_path / "lake"
+    options = ("--select", "published,raw", "--strict")
+    done = qilin("build", "--data", data_with_a_repeated_key, "--lake", lake, *options)
+    assert done.returncode == 1
+    assert (
+        "table search_train, file train-00000-of-00001.parquet, row 2 (row_number 2): duplicate key"
+    ) in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -57,7 +57,17 @@ def test_every_view_is_an_asset_with_its_parents_and_grain_checks() -> None:
 def test_groups_tell_the_story() -> None:
     graph = defs.resolve_asset_graph()
     assert {graph.get(key).group_name for key in graph.get_all_asset_keys()} == {
-        *("published", "raw", "core", "bias", "features", "training", "evaluation", "reports")
+        *(
+            "published",
+            "quarantine",
+            "raw",
+            "core",
+            "bias",
+            "features",
+            "training",
+            "evaluation",
+            "reports",
+        )
     }
     for key in graph.get_all_asset_keys():
         assert graph.get(key).description, key
@@ -87,6 +97,9 @@ def test_both_ways_of_starting_the_ui_name_the_location_alike() -> None:
     )
 
 
+VIEWS = ("published", "quarantine", "raw", "core", "bias")
+
+
 def run(data: Path, lake: Path, *groups: str) -> dg.ExecuteInProcessResult:
     job = defs.resolve_implicit_global_asset_job_def()
     keys = [
@@ -105,39 +118,80 @@ def run(data: Path, lake: Path, *groups: str) -> dg.ExecuteInProcessResult:
     )
 
 
-def test_a_failed_blocking_check_stops_what_is_below_and_only_that(tmp_path: Path) -> None:
-    tables = log.tables()
-    # One search twice: its rows cannot be told apart.
-    tables["search_train"].append(tables["search_train"][0])
-    data, lake = log.write(tmp_path / "data", tables), Lake(tmp_path / "lake")
-    result = run(data, lake.root, "published", "raw", "core", "bias", "features")
-    assert not result.success
-    failed = {
+def failures(result: dg.ExecuteInProcessResult) -> set[tuple[str, str]]:
+    return {
         (check.asset_key.to_user_string(), check.check_name)
         for check in result.get_asset_check_evaluations()
         if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR
     }
-    assert failed == {("raw/search_train", "one_row_per_search_idx")}
-    built = {
-        event.asset_key.to_user_string() for event in result.get_asset_materialization_events()
-    }
-    assert "raw/dqa" in built
-    assert not {key for key in built if key.startswith(("core/imp", "core/req", "bias", "feat"))}
-    assert lake.manifest("core.impressions") is None
+
+
+def built(result: dg.ExecuteInProcessResult) -> set[str]:
+    return {event.asset_key.to_user_string() for event in result.get_asset_materialization_events()}
+
+
+def test_a_failed_blocking_check_stops_what_is_below_and_only_that(tmp_path: Path) -> None:
+    data, lake = log.write(tmp_path / "data"), Lake(tmp_path / "lake")
+    # Labels of another order: the click of the row is on note 5.
+    (data / "search.test.qrels.csv").write_text("qid,pid\n0,0\n", encoding="utf-8")
+    result = run(data, lake.root, *VIEWS, "features")
+    assert not result.success
+    assert ("core/relevance_labels", "label_files_are_of_this_order") in failures(result)
+    assert {asset for asset, _ in failures(result)} == {"core/relevance_labels"}
+    assert "core/transitions" in built(result)
+    assert not {key for key in built(result) if key.startswith(("bias", "feat"))}
+    assert lake.manifest("features.search_ranking") is None
     # The outcome is kept for the report.
     manifest = lake.manifest("evaluation.checks")
     assert manifest is not None
     kept = pq.read_table(lake.files(manifest)[0]).to_pylist()
-    assert ("raw.search_train", "one_row_per_search_idx", False) in {
+    assert ("core.relevance_labels", "label_files_are_of_this_order", False) in {
         (row["asset"], row["check_name"], row["passed"]) for row in kept
     }
+
+
+def test_too_many_rows_set_aside_stop_everything_made_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = log.tables()
+    tables["search_train"].append(tables["search_train"][0])
+    data, lake = log.write(tmp_path / "data", tables), Lake(tmp_path / "lake")
+    monkeypatch.setenv("QILIN_MAX_QUARANTINED", "0.3")
+    result = run(data, lake.root, *VIEWS)
+    assert not result.success
+    assert failures(result) == {("quarantine/search_train", "few_rows_are_set_aside")}
+    (check,) = [c for c in result.get_asset_check_evaluations() if not c.passed]
+    assert check.description == (
+        "1 row set aside (33 %): 1 duplicate key; the limit is 30 % of a table (--max-quarantined)"
+    )
+    assert "quarantine/dqa" in built(result)
+    assert not {key for key in built(result) if key.startswith(("raw", "core", "bias"))}
+    monkeypatch.setenv("QILIN_MAX_QUARANTINED", "0.4")
+    assert run(data, lake.root, *VIEWS).success
+
+
+def test_strict_stops_at_the_first_row_and_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = log.tables()
+    tables["search_train"].append(tables["search_train"][0])
+    data = log.write(tmp_path / "data", tables)
+    monkeypatch.setenv("QILIN_STRICT", "1")
+    result = run(data, tmp_path / "lake", *VIEWS)
+    assert not result.success
+    (failure,) = [event for event in result.all_events if event.is_step_failure]
+    assert failure.step_failure_data.user_failure_data.description == (
+        "table search_train, file train-00000-of-00001.parquet, row 2 (row_number 2): duplicate "
+        "key (10 is the key of search_train row 0); stopped because of --strict"
+    )
+    assert not {key for key in built(result) if key.startswith(("raw", "core", "bias"))}
 
 
 def test_a_failed_warning_stops_nothing(tmp_path: Path) -> None:
     tables = log.tables()
     tables["notes"] = tables["notes"][:2]
     data = log.write(tmp_path / "data", tables)
-    result = run(data, tmp_path / "lake", "published", "raw", "core")
+    result = run(data, tmp_path / "lake", "published", "quarantine", "raw", "core")
     assert result.success
     warned = {c.check_name for c in result.get_asset_check_evaluations() if not c.passed}
     assert "notes_are_described" in warned
@@ -153,15 +207,19 @@ def test_a_failed_warning_stops_nothing(tmp_path: Path) -> None:
 
 def test_building_again_writes_nothing(tmp_path: Path) -> None:
     data, lake = log.write(tmp_path / "data"), Lake(tmp_path / "lake")
-    assert run(data, lake.root, "published", "raw", "core", "bias", "features").success
+    assert run(
+        data, lake.root, "published", "quarantine", "raw", "core", "bias", "features"
+    ).success
     before = {table: lake.manifest(table) for table in lake.tables()}
-    assert run(data, lake.root, "published", "raw", "core", "bias", "features").success
+    assert run(
+        data, lake.root, "published", "quarantine", "raw", "core", "bias", "features"
+    ).success
     assert {table: lake.manifest(table) for table in lake.tables()} == before
 
 
 def test_assets_carry_rows_columns_preview_and_lineage(tmp_path: Path) -> None:
     data = log.write(tmp_path / "data")
-    result = run(data, tmp_path / "lake", "published", "raw", "core")
+    result = run(data, tmp_path / "lake", "published", "quarantine", "raw", "core")
     (event,) = [
         event
         for event in result.get_asset_materialization_events()

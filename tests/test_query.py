@@ -414,7 +414,7 @@ def test_a_relation_not_built_says_how_to_build_it(tmp_path: Path, tiny_data: Pa
     lake = Lake(tmp_path / "lake")
     register_all(lake, inspect(tiny_data), "auto")
     sandbox = open_sandbox(lake, Settings(data=None, lake=lake.root))
-    assert ask(sandbox, "select count(*) as n from raw.notes") == "n\n6\n"
+    assert ask(sandbox, "select count(*) as n from published.notes") == "n\n6\n"
     with pytest.raises(InputError, match="qilin build"):
         ask(sandbox, "from core.requests")
     with pytest.raises(InputError, match=r"core\.requests is a relation .* qilin build"):

@@ -27,7 +27,10 @@ from qilin_dagster.report_blocks import difference_text
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 RELATIONS = """
-create schema core; create schema bias; create schema evaluation;
+create schema quarantine; create schema core; create schema bias; create schema evaluation;
+create table quarantine.all_rows (
+    source_table varchar, row_number bigint, source_file varchar, source_row bigint,
+    reason varchar, detail varchar);
 create table core.requests (request_id varchar, channel varchar, source_table varchar);
 create table core.impressions (request_id varchar, impression_n integer, is_clicked boolean);
 create table bias.engagement_by_channel (

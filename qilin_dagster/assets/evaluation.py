@@ -6,6 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from qilin_dagster.assets.training import RECIPES
+from qilin_dagster.checks import check_specs, check_table, table_suite
 from qilin_dagster.lake import Written, write_rows
 from qilin_dagster.resources import Lakehouse
 
@@ -19,16 +20,23 @@ CODE_VERSION = "1"
 HEADLINE = ("mrr@10", "map@10", "ndcg@10", "gauc")
 
 
+DESCRIPTION = (
+    "One row per (task, mode, run, metric): models and anchors with 95 % bootstrap "
+    "intervals over requests. Mode full: all requests, ties in expectation; mode official: as the "
+    "public evaluator, the first 1,000 rows. A model means something beside its anchors only."
+)
+SUITE = table_suite("evaluation.leaderboard", DESCRIPTION)
+
+
 @dg.asset(
     key=["evaluation", "leaderboard"],
     deps=[dg.AssetKey(relation.split(".")) for relation in (*READS, *RUNS)],
     group_name="evaluation",
     kinds={"numpy", "table"},
-    description="One row per (task, mode, run, metric): models and anchors with 95 % bootstrap "
-    "intervals over requests. Mode full: all requests, ties in expectation; mode official: as the "
-    "public evaluator, the first 1,000 rows. A model means something beside its anchors only.",
+    description=DESCRIPTION,
+    check_specs=check_specs(SUITE),
 )
-def leaderboard(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
+def leaderboard(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster asks for it bare
     engine = lakehouse.engine()
     manifest = lakehouse.store.publish(
         "evaluation.leaderboard",
@@ -53,8 +61,18 @@ def leaderboard(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
         if metric == "mrr@10" and (kind == "model" or run in ("random", "display_order")):
             metadata[f"{task} {run} mrr@10"] = dg.MetadataValue.float(value)
     return dg.MaterializeResult(
-        metadata=metadata, data_version=dg.DataVersion(manifest.snapshot_id)
+        metadata=metadata,
+        data_version=dg.DataVersion(manifest.snapshot_id),
+        check_results=check_table(engine, SUITE),
     )
+
+
+RETRIEVAL_DESCRIPTION = (
+    "One row per (task, run, protocol, metric): recall of the clicked notes among the first notes "
+    "a run finds in the whole corpus, with 95 % bootstrap intervals over requests. Another "
+    "question than the leaderboard's, whose runs order the notes that were shown."
+)
+RETRIEVAL_SUITE = table_suite("evaluation.retrieval", RETRIEVAL_DESCRIPTION)
 
 
 @dg.asset(
@@ -62,11 +80,10 @@ def leaderboard(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
     deps=[dg.AssetKey(run.split(".")) for run in FIRST_STAGES],
     group_name="evaluation",
     kinds={"numpy", "table"},
-    description="One row per (task, run, protocol, metric): recall of the clicked notes among the "
-    "first notes a run finds in the whole corpus, with 95 % bootstrap intervals over requests. "
-    "Another question than the leaderboard's, whose runs order the notes that were shown.",
+    description=RETRIEVAL_DESCRIPTION,
+    check_specs=check_specs(RETRIEVAL_SUITE),
 )
-def retrieval(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
+def retrieval(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster asks for it bare
     from qilin_dagster.retrieval import CODE_VERSION, retrieval_table
 
     manifests = {run: lakehouse.store.manifest(run) for run in FIRST_STAGES}
@@ -75,9 +92,10 @@ def retrieval(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
         for run, manifest in manifests.items()
         for row in (manifest.facts.get("retrieval", []) if manifest else [])
     ]
+    engine = lakehouse.engine()
     published = lakehouse.store.publish(
         "evaluation.retrieval",
-        inputs=lakehouse.engine().inputs(FIRST_STAGES),
+        inputs=engine.inputs(FIRST_STAGES),
         code_version=CODE_VERSION,
         write=lambda folder: write_rows(retrieval_table(rows), folder),
     )
@@ -87,6 +105,7 @@ def retrieval(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
             **{f"{row['run']} {row['metric']}": row["value"] for row in rows},
         },
         data_version=dg.DataVersion(published.snapshot_id),
+        check_results=check_table(engine, RETRIEVAL_SUITE),
     )
 
 

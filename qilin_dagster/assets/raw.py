@@ -48,6 +48,8 @@ def published_files(lakehouse: Lakehouse) -> Iterator[dg.MaterializeResult[None]
         manifests = register_all(lakehouse.store, data, settings.search_clock_offset)
     except InputError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
+    for remark in data.remarks:
+        log.info("%s", remark)
     for name, manifest in manifests.items():
         metadata: dict[str, dg.MetadataValue] = {
             "dagster/row_count": dg.MetadataValue.int(manifest.n_rows),

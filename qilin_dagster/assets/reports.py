@@ -9,13 +9,14 @@ from pathlib import Path
 import dagster as dg
 
 from qilin_dagster.assets.training import RECIPES
-from qilin_dagster.checks import OUTCOMES
 from qilin_dagster.lake import Lake, Written
+from qilin_dagster.outcomes import OUTCOMES
 from qilin_dagster.resources import CATALOG, Lakehouse
 
 log = logging.getLogger("qilin")
 
 READS = (
+    "quarantine.all_rows",
     "core.requests",
     *(view.qualified for view in CATALOG.views if view.schema == "bias"),
     "evaluation.leaderboard",

@@ -11,6 +11,8 @@ import dagster as dg
 
 from models import recipes
 from models.recipes import BM25Recipe, DCNV2Recipe
+from qilin_dagster.checks import check_specs, check_table, table_suite
+from qilin_dagster.expectations import Suite
 from qilin_dagster.lake import Manifest, Written
 from qilin_dagster.resources import Lakehouse
 
@@ -21,19 +23,26 @@ BM25_READS = ("core.impressions", "core.requests", NOTE_WORDS)
 
 
 def _bm25(recipe: BM25Recipe) -> dg.AssetsDefinition:
+    description = (
+        "One row per (qid, pid): the score of a test candidate by BM25 over words of title and "
+        "body, word weights from all notes; "
+        + (
+            "the query is what the user typed."
+            if recipe.task == "search"
+            else "the query is the titles of recent clicks, for want of one."
+        )
+    )
+    suite = table_suite(f"training.{recipe.name}", description)
+
     @dg.asset(
         key=["training", recipe.name],
         deps=[dg.AssetKey(relation.split(".")) for relation in BM25_READS],
         group_name="training",
         kinds={"python"},
-        description="BM25 over words of title and body, word weights from all notes; "
-        + (
-            "the query is what the user typed."
-            if recipe.task == "search"
-            else "the query is the titles of recent clicks, for want of one."
-        ),
+        description=description,
+        check_specs=check_specs(suite),
     )
-    def train(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
+    def train(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster asks for it bare
         from qilin_dagster.training import CODE_VERSION, train_bm25
 
         engine = lakehouse.engine()
@@ -41,6 +50,7 @@ def _bm25(recipe: BM25Recipe) -> dg.AssetsDefinition:
         try:
             return _publish(
                 lakehouse,
+                suite,
                 recipe,
                 engine.inputs(BM25_READS),
                 CODE_VERSION,
@@ -60,16 +70,24 @@ def _bm25(recipe: BM25Recipe) -> dg.AssetsDefinition:
 
 def _dcn_v2(recipe: DCNV2Recipe) -> dg.AssetsDefinition:
     features = f"features.{recipe.task}_ranking"
+    made_with = [f"features.{recipe.task}_{name}" for name in ("vocabularies", "statistics")]
+    description = (
+        "One row per (qid, pid): the score of a test candidate by DCN-V2 (Wang et al. 2021, "
+        "matrix crosses), trained on the exposures of the click log; the epoch is chosen on the "
+        "last hours of train, never on test."
+    )
+    suite = table_suite(f"training.{recipe.name}", description)
 
     @dg.asset(
         key=["training", recipe.name],
-        deps=[dg.AssetKey(features.split("."))],
+        # Of the last two only the checks are needed: what they hold stands beside the first, too.
+        deps=[dg.AssetKey(relation.split(".")) for relation in (features, *made_with)],
         group_name="training",
         kinds={"pytorch"},
-        description="DCN-V2 (Wang et al. 2021, matrix crosses) trained on the exposures of the "
-        "click log; the epoch is chosen on the last hours of train, never on test.",
+        description=description,
+        check_specs=check_specs(suite),
     )
-    def train(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
+    def train(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster asks for it bare
         from qilin_dagster.training import CODE_VERSION, train_dcn_v2
 
         settings = lakehouse.settings
@@ -81,6 +99,7 @@ def _dcn_v2(recipe: DCNV2Recipe) -> dg.AssetsDefinition:
         try:
             return _publish(
                 lakehouse,
+                suite,
                 seeded,
                 engine.inputs((features,)),
                 CODE_VERSION,
@@ -101,6 +120,7 @@ def _dcn_v2(recipe: DCNV2Recipe) -> dg.AssetsDefinition:
 
 def _publish(
     lakehouse: Lakehouse,
+    suite: Suite,
     recipe: BM25Recipe | DCNV2Recipe,
     inputs: dict[str, str],
     code_version: str,
@@ -108,7 +128,7 @@ def _publish(
 ) -> dg.MaterializeResult[None]:
     """Publish a run; the recipe is part of what names it, so another recipe trains anew."""
     described = json.dumps(dataclasses.asdict(recipe), sort_keys=True)
-    table = f"training.{recipe.name}"
+    table = suite.qualified
     manifest = lakehouse.store.publish(
         table,
         inputs={**inputs, "recipe": hashlib.sha256(described.encode()).hexdigest()[:12]},
@@ -123,6 +143,7 @@ def _publish(
     return dg.MaterializeResult(
         metadata=_metadata(lakehouse, manifest, described),
         data_version=dg.DataVersion(manifest.snapshot_id),
+        check_results=check_table(lakehouse.engine(), suite),
     )
 
 

@@ -1,20 +1,26 @@
 """Stage 2, views: each file of sql/ is one asset; key, parents, docs and checks come from files.
 
 One subsettable multi-asset per schema, parents first in one process. A failed blocking check keeps
-everything below it from being built, within the schema here and across schemas by Dagster.
+everything below it from being built, within the schema here and across schemas by Dagster. The
+quarantine of a published table has one check more, which knows the limit of the settings.
 """
 
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from qilin_dagster.catalog import SCHEMAS, View, column_lineage
-from qilin_dagster.checks import check_results, check_spec, record_outcomes, suite_of
+from qilin_dagster.checks import check_results, check_specs, failed_blocking, suite_of
+from qilin_dagster.errors import InputError
 from qilin_dagster.expectations import ExpectationResult, Suite
+from qilin_dagster.outcomes import Checked, check, record
 from qilin_dagster.resources import CATALOG, Lakehouse
+from qilin_dagster.settings import Settings
+from qilin_dagster.sources.layout import TABLES
 
 if TYPE_CHECKING:
     import duckdb
@@ -23,6 +29,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("qilin")
 
+LIMIT_CHECK = "few_rows_are_set_aside"
+LIMIT_WHY = (
+    "Where much cannot be used, what is left is another log, and the fault is in the source."
+)
 PREVIEW_ROWS = 5
 PREVIEW_CHARACTERS = 40
 
@@ -42,6 +52,20 @@ def asset_spec(view: View) -> dg.AssetSpec:
     )
 
 
+def limit_spec(view: View) -> dg.AssetCheckSpec:
+    return dg.AssetCheckSpec(
+        name=LIMIT_CHECK,
+        asset=dg.AssetKey([view.schema, view.name]),
+        description=LIMIT_WHY,
+        blocking=True,
+    )
+
+
+def _is_quarantine(view: View) -> bool:
+    """True for the quarantine of one published table, which every row of it can end in."""
+    return view.schema == "quarantine" and view.name in TABLES
+
+
 def _views_of(schema: str) -> dg.AssetsDefinition:
     views = [view for view in CATALOG.views if view.schema == schema]
 
@@ -49,9 +73,8 @@ def _views_of(schema: str) -> dg.AssetsDefinition:
         name=f"{schema}_views",
         specs=[asset_spec(view) for view in views],
         check_specs=[
-            check_spec(view, expectation)
-            for view in views
-            for expectation in SUITES[view.qualified].expectations
+            *(spec for view in views for spec in check_specs(SUITES[view.qualified])),
+            *(limit_spec(view) for view in views if _is_quarantine(view)),
         ],
         can_subset=True,
     )
@@ -61,7 +84,7 @@ def _views_of(schema: str) -> dg.AssetsDefinition:
         engine = lakehouse.engine()
         connection = engine.connect()
         try:
-            yield from _build(context, engine, connection, views)
+            yield from _build(context, lakehouse, engine, connection, views)
         finally:
             connection.close()
 
@@ -70,17 +93,16 @@ def _views_of(schema: str) -> dg.AssetsDefinition:
 
 def _build(
     context: dg.AssetExecutionContext,
+    lakehouse: Lakehouse,
     engine: "DuckDBEngine",
     connection: "duckdb.DuckDBPyConnection",
     views: list[View],
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     blocked: dict[str, str] = {}
-    outcomes: dict[str, list[ExpectationResult]] = {}
+    outcomes: list[Checked] = []
     for view in views:
         key = dg.AssetKey([view.schema, view.name])
-        wanted = {
-            check.name for check in context.selected_asset_check_keys if check.asset_key == key
-        }
+        wanted = {c.name for c in context.selected_asset_check_keys if c.asset_key == key}
         if view.qualified in blocked:
             log.warning(
                 "%s: not built, %s failed a blocking check", view.qualified, blocked[view.qualified]
@@ -96,29 +118,70 @@ def _build(
                 f"{built.n_rows:,}",
                 "unchanged" if built.was_current else f"{seconds:.1f} s",
             )
+            with engine.naming_damage(view.qualified):
+                metadata = view_metadata(connection, view, built, seconds)
             yield dg.MaterializeResult(
                 key,
-                metadata=view_metadata(connection, view, built, seconds),
+                metadata=metadata,
                 data_version=dg.DataVersion(built.version),
             )
+        if key in context.selected_asset_keys and _is_quarantine(view):
+            _refuse_if_strict(lakehouse.settings, connection, view)
         if wanted:
-            results = _validate(connection, view, wanted)
-            outcomes[view.qualified] = results
-            yield from check_results(view, results)
-            failed = [r.name for r in results if not r.success and r.severity == "critical"]
+            suite = SUITES[view.qualified]
+            checked = check(engine, connection, suite, wanted - {LIMIT_CHECK})
+            if any(result.error for result in checked.results) and (
+                damage := engine.find_damage(view.qualified)
+            ):
+                # The text of the notes is first read here; reading it twice would cost seconds.
+                raise InputError(damage)
+            if LIMIT_CHECK in wanted:
+                limit = _check_limit(lakehouse.settings, connection, view)
+                checked = replace(checked, results=[*checked.results, limit])
+            outcomes.append(checked)
+            yield from check_results(engine.lake, suite, checked.results)
+            failed = failed_blocking(checked.results)
             if failed:
                 log.error("%s: blocking check failed: %s", view.qualified, ", ".join(failed))
                 for descendant in engine.catalog.descendants(view.qualified):
                     blocked.setdefault(descendant, view.qualified)
-    record_outcomes(engine.lake, outcomes)
+    record(engine.lake, outcomes)
 
 
-def _validate(
-    connection: "duckdb.DuckDBPyConnection", view: View, names: set[str]
-) -> list[ExpectationResult]:
-    from qilin_dagster.expectations import validate
+def _check_limit(
+    settings: Settings, connection: "duckdb.DuckDBPyConnection", view: View
+) -> ExpectationResult:
+    """Not an expectation of a suite: its limit is a setting, its message a sum over rows."""
+    from qilin_dagster.quarantine import limit_in_words, set_aside
 
-    return validate(connection, SUITES[view.qualified], names)
+    found = set_aside(connection, view.name)
+    is_within = found.is_within(settings)
+    return ExpectationResult(
+        name=LIMIT_CHECK,
+        success=is_within,
+        severity="critical",
+        why=LIMIT_WHY,
+        element_count=found.n_published,
+        unexpected_count=found.n_rows,
+        unexpected_percent=100 * found.share,
+        observed_value=None,
+        examples=tuple({"reason": reason, "n_rows": n} for reason, n in found.reasons),
+        failing_rows_sql=f"from {view.qualified}" if found.n_rows else None,
+        error=None if is_within else f"{found.describe()}; the limit is {limit_in_words(settings)}",
+        raw={},
+    )
+
+
+def _refuse_if_strict(
+    settings: Settings, connection: "duckdb.DuckDBPyConnection", view: View
+) -> None:
+    from qilin_dagster.quarantine import set_aside
+
+    if settings.is_strict and (found := set_aside(connection, view.name)).n_rows:
+        raise dg.Failure(
+            description=f"{found.describe_first()}; stopped because of --strict",
+            allow_retries=False,
+        )
 
 
 def view_metadata(
@@ -175,4 +238,4 @@ def _parent_columns(
     return columns
 
 
-raw_views, core_views, bias_views = (_views_of(schema) for schema in SCHEMAS)
+quarantine_views, raw_views, core_views, bias_views = (_views_of(schema) for schema in SCHEMAS)

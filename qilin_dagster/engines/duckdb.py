@@ -8,6 +8,7 @@ nothing to lock. Which relation means what is in sql/; what a manifest is, in la
 import contextlib
 import functools
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from qilin_dagster.lake import (
     version_of,
 )
 from qilin_dagster.settings import Settings
-from qilin_dagster.sources.layout import TABLES
+from qilin_dagster.sources.layout import TABLES, Column
+from qilin_dagster.sources.published import PublishedTable, Shard, find_damage
 
 CATALOG_FILE = "catalog.duckdb"
 # Rows of a row group: small enough that a query with a filter skips most of a big table.
@@ -35,6 +37,11 @@ ROW_GROUP_ROWS = 122_880
 PARQUET = (
     "format parquet, compression zstd, parquet_version v2, dictionary_size_limit 1000, "
     f"row_group_size {ROW_GROUP_ROWS}"
+)
+# Errors that no byte of a published file can be the cause of; for one it may raise any other.
+NOT_OF_THE_DATA = (
+    *(duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException),
+    *(duckdb.OutOfMemoryException, duckdb.InterruptException),
 )
 
 
@@ -78,6 +85,8 @@ class DuckDBEngine:
             # Both would fetch and run code from the network when a query seems to need it.
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
+            # A table with a scan per column, as quarantine.notes, opens each file once.
+            "parquet_metadata_cache": "true",
         }
         for name, value in settings.items():
             try:
@@ -165,8 +174,45 @@ class DuckDBEngine:
         """Bring one view up to date and define it on the connection, whose parents are defined.
 
         A stored table is written as a snapshot unless the present one was made by the same code
-        from the same inputs; a view is defined and described.
+        from the same inputs; a view is defined and described. Raises InputError when a published
+        file it reads is damaged.
         """
+        with self.naming_damage(view.qualified):
+            return self._build(connection, view)
+
+    @contextlib.contextmanager
+    def naming_damage(self, relation: str) -> Iterator[None]:
+        """Turn an error of DuckDB over damaged published files into an InputError that names the
+        file, the column and the row."""
+        try:
+            yield
+        except NOT_OF_THE_DATA:
+            raise
+        except duckdb.Error as error:
+            damage = self.find_damage(relation)
+            if damage is None:
+                raise
+            raise InputError(damage) from error
+
+    def find_damage(self, relation: str) -> str | None:
+        """What cannot be decoded in the published files the relation is made from; slow."""
+        for table in TABLES:
+            manifest = self.lake.manifest(f"published.{table}")
+            if manifest is None or relation not in self.catalog.descendants(manifest.table):
+                continue
+            shards = tuple(
+                Shard(path, n_rows)
+                for path, n_rows in zip(
+                    self.lake.files(manifest), manifest.facts["shard_rows"], strict=True
+                )
+            )
+            columns = frozenset(name for name, _ in manifest.columns)
+            damage = find_damage(PublishedTable(table, shards, columns))
+            if damage is not None:
+                return damage
+        return None
+
+    def _build(self, connection: duckdb.DuckDBPyConnection, view: View) -> Built:
         inputs = self.inputs(view.parents)
         if not view.is_stored:
             self.define_view(connection, view)
@@ -260,22 +306,44 @@ def write_select(connection: duckdb.DuckDBPyConnection, select: str, folder: Pat
 
 
 def _published_select(name: str, files: list[Path], manifest: Manifest) -> str:
-    """The published table under the contract's types, with the row's place over all files."""
-    present = {column for column, _ in manifest.columns}
+    """The published table under the contract's types, with each row's place in it and its file."""
+    types = dict(manifest.columns)
     offsets, total = [], 0
     for n_rows in manifest.facts["shard_rows"]:
         offsets.append(str(total))
         total += n_rows
-    columns = ", ".join(
-        f"null::{column.type} as {column.name}"
-        if column.name not in present
-        else f"{column.name}::{column.type} as {column.name}"
-        if column.type
-        else column.name
-        for column in TABLES[name]
+    columns = [_published_column(column, types.get(column.name)) for column in TABLES[name]]
+    # A shard copied from Arrow has another name in the lake than where its rows can be looked up.
+    shards = [Path(shard) for shard in manifest.facts.get("shard_names", files)]
+    file_n = "file_index::bigint + 1"
+    return (
+        f"select [{', '.join(offsets)}][{file_n}] + file_row_number::bigint as row_number, "
+        f"{_literal_list(shards)}[{file_n}] as source_file, "
+        f"file_row_number::bigint as source_row, {', '.join(columns)} "
+        # Writers leave NaN out of a column's least and greatest value, from which DuckDB would
+        # conclude that there is none and drop the isnan of the SQL.
+        f"from read_parquet({_literal_list(files)}, can_have_nan = true)"
     )
-    row_number = f"[{', '.join(offsets)}][file_index::bigint + 1] + file_row_number::bigint"
-    return f"select {row_number} as row_number, {columns} from read_parquet({_literal_list(files)})"
+
+
+def _published_column(column: Column, arrow_type: str | None) -> str:
+    """One column as the contract has it; ``arrow_type`` is the file's, None where it has none."""
+    name = column.name
+    if arrow_type is None:
+        return f"null::{column.type} as {name}"
+    if column.type is None:
+        return name
+    is_exact = not any(word in arrow_type for word in ("float", "double", "uint64"))
+    if column.type == "BIGINT" and not is_exact:
+        # A fraction, NaN or a number too large is no key: null, and set aside for that.
+        return f"{_whole(name)} as {name}"
+    if column.type == "BIGINT[]" and not is_exact:
+        return f"list_transform({name}, lambda x: {_whole('x')}) as {name}"
+    return f"{name}::{column.type} as {name}"
+
+
+def _whole(number: str) -> str:
+    return f"case when {number} = trunc({number}) then try_cast({number} as bigint) end"
 
 
 def _comment(connection: duckdb.DuckDBPyConnection, view: View) -> None:

@@ -20,15 +20,27 @@ MICROSECONDS_PER_TICK = ((1e11, 1_000_000), (1e14, 1_000), (1e17, 1))
 CHINA_AHEAD_H = 8
 # A difference farther than this from 8 h is explained by neither clock.
 FARTHEST_H = 6
+# No exposure lies later than this after the median of its table, or earlier than this before it,
+# unless the log itself is long: then four times the span of its middle four fifths is added. Lists
+# that were looked at again lie days before the log day, so the past is given more room.
+LATEST_AFTER_S = 7 * 86_400
+EARLIEST_BEFORE_S = 365 * 86_400
+SPANS = 4
 
 
 @dataclass(frozen=True)
 class TableClock:
-    """How the ticks of one table become UTC: ticks * microseconds_per_tick - ahead_s * 10^6."""
+    """How the ticks of one table become UTC: ticks * microseconds_per_tick - ahead_s * 10^6.
+
+    ``earliest_s`` and ``latest_s`` (seconds since 1970, UTC) bound the times that can belong to
+    the table. They come from the table itself, by ranks, which no absurd time can move.
+    """
 
     source_table: str
     microseconds_per_tick: int
     ahead_s: int
+    earliest_s: int
+    latest_s: int
     evidence: str
 
 
@@ -38,24 +50,37 @@ def decide_clocks(data: DataFolder, search_offset: str = "auto") -> list[TableCl
     Raises InputError when a table has no usable time or the offset is not a number.
     """
     units: dict[str, int] = {}
-    medians_h: dict[str, float] = {}
+    seconds: dict[str, tuple[float, float, float]] = {}
     for name in TIME_FIELD:
-        median = _median_ticks(data.tables[name])
+        low, median, high = _middle_ticks(data.tables[name])
         units[name] = _microseconds_per_tick(name, median)
-        medians_h[name] = median * units[name] / 3.6e9
+        per_s = units[name] / 1e6
+        seconds[name] = (low * per_s, median * per_s, high * per_s)
 
+    medians_h = {name: median / 3600 for name, (_, median, _) in seconds.items()}
     ahead_h, evidence = _search_ahead(medians_h, search_offset)
-    names = {1_000_000: "seconds", 1_000: "milliseconds", 1: "microseconds"}
     return [
-        TableClock(
-            source_table=name,
-            microseconds_per_tick=unit,
-            ahead_s=0 if name.startswith("recommendation") else round(ahead_h * 3600),
-            evidence=f"times read as {names[unit]} by their magnitude; "
-            + ("taken as true UTC" if name.startswith("recommendation") else evidence),
-        )
-        for name, unit in units.items()
+        _table_clock(name, units[name], seconds[name], ahead_h, evidence) for name in TIME_FIELD
     ]
+
+
+def _table_clock(
+    name: str, unit: int, middle_s: tuple[float, float, float], ahead_h: float, evidence: str
+) -> TableClock:
+    is_feed = name.startswith("recommendation")
+    ahead_s = 0 if is_feed else round(ahead_h * 3600)
+    low, median, high = middle_s
+    room = SPANS * (high - low)
+    unit_name = {1_000_000: "seconds", 1_000: "milliseconds", 1: "microseconds"}[unit]
+    return TableClock(
+        source_table=name,
+        microseconds_per_tick=unit,
+        ahead_s=ahead_s,
+        earliest_s=round(median - ahead_s - EARLIEST_BEFORE_S - room),
+        latest_s=round(median - ahead_s + LATEST_AFTER_S + room),
+        evidence=f"times read as {unit_name} by their magnitude; "
+        + ("taken as true UTC" if is_feed else evidence),
+    )
 
 
 def _search_ahead(medians_h: dict[str, float], search_offset: str) -> tuple[float, str]:
@@ -81,7 +106,8 @@ def _search_ahead(medians_h: dict[str, float], search_offset: str) -> tuple[floa
     )
 
 
-def _median_ticks(table: PublishedTable) -> float:
+def _middle_ticks(table: PublishedTable) -> tuple[float, float, float]:
+    """The ticks a tenth, a half and nine tenths through the table, as written."""
     chunks = [pc.cast(chunk, pa.float64(), safe=False) for chunk in read_ticks(table)]
     ticks = pa.chunked_array(chunks, type=pa.float64())
     usable = ticks.filter(pc.and_kleene(pc.is_finite(ticks), pc.greater(ticks, 0)))
@@ -89,7 +115,8 @@ def _median_ticks(table: PublishedTable) -> float:
         raise InputError(
             f"table {table.name}: no usable {TIME_FIELD[table.name]} in any of its impressions"
         )
-    return float(np.median(usable.to_numpy()))
+    low, median, high = np.quantile(usable.to_numpy(), [0.1, 0.5, 0.9])
+    return float(low), float(median), float(high)
 
 
 def _microseconds_per_tick(table: str, median: float) -> int:

@@ -54,11 +54,12 @@ class PublishedTable:
 
 @dataclass(frozen=True)
 class DataFolder:
-    """A data folder whose layout was found usable."""
+    """A data folder whose layout was found usable; ``remarks`` say what of it is not read."""
 
     path: Path
     tables: dict[str, PublishedTable]
     qrels: dict[str, Path]
+    remarks: tuple[str, ...] = ()
 
     @property
     def twin(self) -> dict[str, object] | None:
@@ -97,7 +98,12 @@ def inspect(data: Path) -> DataFolder:
         if len(faults) > len(shown):
             shown.append(f"... and {len(faults) - len(shown)} more")
         raise InputError("\n".join(shown))
-    return DataFolder(data, tables, _find_qrels(data))
+    remarks = [
+        f"table {name}: column {column} is not part of the layout and is not read"
+        for name, table in tables.items()
+        for column in sorted(table.columns - {column.name for column in TABLES[name]})
+    ]
+    return DataFolder(data, tables, _find_qrels(data), tuple(remarks))
 
 
 def quick_fingerprint(data: Path) -> str:
@@ -105,7 +111,8 @@ def quick_fingerprint(data: Path) -> str:
     digest = hashlib.sha256()
     for table in TABLES:
         for path in _find_files(data / table):
-            stat = path.stat()
+            # A link that leads nowhere is looked at, too: inspect says what is wrong with it.
+            stat = path.stat() if path.exists() else path.lstat()
             digest.update(f"{table}/{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     for path in _find_qrels(data).values():
         stat = path.stat()
@@ -129,6 +136,56 @@ def read_ticks(table: PublishedTable) -> Iterator[pa.Array]:
                 read = parquet.read_row_group(group, columns=[leaf]).column(0)
                 for chunk in read.chunks:
                     yield chunk.flatten().field(0)
+
+
+def find_damage(table: PublishedTable) -> str | None:
+    """The first value of the table's files that cannot be decoded, in words; None if all can.
+
+    Reads everything: for the moment when something else has already failed to.
+    """
+    for shard in table.shards:
+        if shard.is_arrow:
+            continue
+        parquet = pq.ParquetFile(shard.path)
+        n_before = 0
+        for group in range(parquet.num_row_groups):
+            for column in TABLES[table.name]:
+                if column.name not in table.columns:
+                    continue
+                where = f"table {table.name}: column {column.name} of {shard.path}"
+                try:
+                    read = parquet.read_row_group(group, columns=[column.name]).column(0)
+                except (pa.ArrowInvalid, OSError) as error:
+                    last = n_before + parquet.metadata.row_group(group).num_rows - 1
+                    reason = str(error).splitlines()[0]
+                    return (
+                        f"{where} cannot be decoded in rows {n_before} to {last}: {reason}; the "
+                        "file is damaged: fetch it again"
+                    )
+                row = _first_not_utf8(read)
+                if row is not None:
+                    return (
+                        f"{where} is not valid UTF-8 in row {n_before + row}; write the text anew "
+                        "as UTF-8, or the row without it"
+                    )
+            n_before += parquet.metadata.row_group(group).num_rows
+    return None
+
+
+def _first_not_utf8(column: pa.ChunkedArray) -> int | None:
+    """Row of the first text, alone or in a list, that is not UTF-8; None where all is."""
+    n_before = 0
+    for chunk in column.chunks:
+        try:
+            chunk.validate(full=True)
+        except pa.ArrowInvalid:
+            for row in range(len(chunk)):
+                try:
+                    chunk[row].as_py()
+                except UnicodeDecodeError:
+                    return n_before + row
+        n_before += len(chunk)
+    return None
 
 
 def read_arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
@@ -208,19 +265,36 @@ def _inspect_table(
         shards.append(Shard(path, n_rows))
         if first is None:
             first = schema
-            faults.extend(_schema_faults(path, name, columns, schema))
-        elif set(schema.names) != set(first.names):
-            odd = sorted(set(schema.names) ^ set(first.names))
-            faults.append(
-                f"table {name}: {path.name} and {paths[0].name} have different columns: "
-                f"{', '.join(odd)}"
-            )
-        else:
-            faults.extend(_schema_faults(path, name, columns, schema))
+        faults.extend(_schema_faults(path, name, columns, schema))
+        faults.extend(_mixture_faults(path, paths[0], name, columns, schema, first))
     if sum(shard.n_rows for shard in shards) == 0:
         raise InputError(f"table {name} has no rows: {folder}")
     assert first is not None
     return PublishedTable(name, tuple(shards), frozenset(first.names))
+
+
+def _mixture_faults(
+    path: Path,
+    first_path: Path,
+    table: str,
+    columns: tuple[Column, ...],
+    schema: pa.Schema,
+    first: pa.Schema,
+) -> Iterator[str]:
+    """Shards are read under the types of the first: another type would be cast without a word."""
+    both = f"{path.name} and {first_path.name}"
+    odd = sorted(set(schema.names) ^ set(first.names))
+    if odd:
+        yield f"table {table}: {both} have different columns: {', '.join(odd)}"
+    for column in columns:
+        if column.name in odd or column.name not in schema.names:
+            continue
+        types = [s.field(column.name).type for s in (schema, first)]
+        if types[0] != types[1]:
+            yield (
+                f"table {table}: column {column.name} has type {types[0]} in {path.name} and "
+                f"{types[1]} in {first_path.name}; write all files of a table with one schema"
+            )
 
 
 def _read_footer(path: Path, table: str) -> tuple[pa.Schema, int]:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
@@ -32,7 +33,7 @@ from qilin_dagster.sources.published import (
 )
 
 # Raise when what a registered table consists of changes.
-READER_VERSION = "1"
+READER_VERSION = "2"
 
 QRELS_SCHEMA = pa.schema(
     [("source_table", pa.string()), ("row_number", pa.int64()), ("note_idx", pa.int64())]
@@ -58,7 +59,11 @@ def register_table(lake: Lake, data: DataFolder, name: str) -> Manifest:
 def _write_table(table: PublishedTable, external: tuple[File, ...]) -> Callable[[Path], Written]:
     def write(folder: Path) -> Written:
         shard_rows = [shard.n_rows for shard in table.shards]
-        facts = {"shard_rows": shard_rows, "published_rows": table.n_rows}
+        facts = {
+            "shard_rows": shard_rows,
+            "shard_names": [shard.path.name for shard in table.shards],
+            "published_rows": table.n_rows,
+        }
         if not table.shards[0].is_arrow:
             schema = pq.read_schema(table.shards[0].path)
             return Written(table.n_rows, _columns(schema), facts, external)
@@ -85,6 +90,8 @@ def register_clock(lake: Lake, clocks: list[TableClock]) -> Manifest:
                 "source_table": clock.source_table,
                 "microseconds_per_tick": clock.microseconds_per_tick,
                 "ahead_s": clock.ahead_s,
+                "earliest_s": clock.earliest_s,
+                "latest_s": clock.latest_s,
                 "evidence": clock.evidence,
             }
             for clock in clocks
@@ -93,10 +100,7 @@ def register_clock(lake: Lake, clocks: list[TableClock]) -> Manifest:
     evidence = {clock.source_table: clock.evidence for clock in clocks}
     return lake.publish(
         "published.clock",
-        inputs={
-            clock.source_table: f"{clock.microseconds_per_tick} {clock.ahead_s} {clock.evidence}"
-            for clock in clocks
-        },
+        inputs={clock.source_table: repr(clock) for clock in clocks},
         code_version=READER_VERSION,
         write=lambda folder: write_rows(rows, folder, {"evidence": evidence}),
     )
@@ -105,20 +109,43 @@ def register_clock(lake: Lake, clocks: list[TableClock]) -> Manifest:
 def read_qrels(data: DataFolder) -> pa.Table:
     """The official label files as one table, empty where none is given.
 
-    Raises InputError for a file that is not two columns of numbers named qid and pid.
+    Raises InputError for a file that is not two columns of whole numbers named qid and pid, or that
+    names a row its table does not have.
     """
     parts = []
     for source_table, path in data.qrels.items():
         try:
             labels = pa_csv.read_csv(path)
             qid, pid = (labels[name].cast(pa.int64()) for name in ("qid", "pid"))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError) as error:
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError, OSError) as error:
+            # Arrow's words for a missing column are about schemas.
+            names = ",".join(labels.column_names) if isinstance(error, KeyError) else ""
+            reason = f"its columns are {names}" if names else error
             raise InputError(
-                f"label file {path} must be a CSV with whole numbers in columns qid,pid: {error}"
+                f"label file {path} must be a CSV with whole numbers in columns qid,pid: {reason}"
             ) from error
+        _require_rows(path, source_table, data.tables[source_table].n_rows, qid, pid)
         names = pa.repeat(pa.scalar(source_table), len(labels))
         parts.append(pa.table([names, qid, pid], schema=QRELS_SCHEMA))
     return pa.concat_tables([QRELS_SCHEMA.empty_table(), *parts])
+
+
+def _require_rows(
+    path: Path, table: str, n_rows: int, qid: pa.ChunkedArray, pid: pa.ChunkedArray
+) -> None:
+    """Refuse labels that name no row of the table, or no note."""
+    is_row = pc.and_(pc.greater_equal(qid, 0), pc.less(qid, n_rows))
+    for column, values, is_good, meant in (
+        ("qid", qid, is_row, f"table {table} has the rows 0 to {n_rows - 1}"),
+        ("pid", pid, pc.greater_equal(pid, 0), "a note has an id from 0 on"),
+    ):
+        first = pc.index(pc.fill_null(is_good, False), False).as_py()
+        if first >= 0:
+            # The header is line 1.
+            raise InputError(
+                f"label file {path}, line {first + 2}: {column} is {values[first].as_py()}, but "
+                f"{meant}; is the file of another table or release?"
+            )
 
 
 def register_qrels(lake: Lake, qrels: pa.Table) -> Manifest:

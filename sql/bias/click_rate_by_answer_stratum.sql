@@ -44,7 +44,7 @@ comment on column bias.click_rate_by_answer_stratum.has_answer is
 comment on column bias.click_rate_by_answer_stratum.query_source_name is
     'Where the query came from, in words; null in the feed.';
 comment on column bias.click_rate_by_answer_stratum.query_length_bin is
-    'Characters of the query: 3 for at most 3, 4 to 10, 11 for more; 0 for a blank query.';
+    'Characters of the query: 3 for at most 3, 4 to 10, 11 for more; blank: 0, officially 3.';
 comment on column bias.click_rate_by_answer_stratum.n_requests is 'Requests counted.';
 comment on column bias.click_rate_by_answer_stratum.n_impressions is
     'Impressions counted; repeats count again.';

@@ -2,7 +2,8 @@
 --
 -- Odd positions are taken as the left column, which holds only while no card before them is missing
 -- or as wide as the page: only requests whose positions run from 1 without gap or repeat are
--- counted. Notes of unequal height shift a real page, so rows further down are less sure.
+-- counted. Notes of unequal height shift a real page, so rows further down are less sure, and those
+-- beyond the tenth are left out.
 
 create or replace view bias.click_rate_by_grid_column as
 with cells as (
@@ -52,7 +53,7 @@ comment on view bias.click_rate_by_grid_column is
     'One row per (channel, grid_row, grid_column): click rate of a cell of the page.';
 comment on column bias.click_rate_by_grid_column.channel is 'search or recommendation.';
 comment on column bias.click_rate_by_grid_column.grid_row is
-    'Row of the two-column page, from 1: positions 1 and 2 are row 1.';
+    'Row of the two-column page, 1 to 10: positions 1 and 2 are row 1.';
 comment on column bias.click_rate_by_grid_column.grid_column is
     'left for odd positions, right for even ones.';
 comment on column bias.click_rate_by_grid_column.n_impressions is

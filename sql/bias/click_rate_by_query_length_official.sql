@@ -34,7 +34,7 @@ order by query_length_bin;
 comment on view bias.click_rate_by_query_length_official is
     'One row per (query_length_bin): searches with a query of that length, and their clicks.';
 comment on column bias.click_rate_by_query_length_official.query_length_bin is
-    'Characters of the query: 3 for at most 3, 4 to 10, 11 for more; 0 for a blank query.';
+    'Characters of the query: 3 for at most 3, 4 to 10, 11 for more; blank: 0, officially 3.';
 comment on column bias.click_rate_by_query_length_official.n_requests is 'Requests counted.';
 comment on column bias.click_rate_by_query_length_official.request_share is
     'Requests divided by all requests of the view.';

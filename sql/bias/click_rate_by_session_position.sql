@@ -34,7 +34,8 @@ rates as (
 ),
 
 -- Clicks of one request go together. The variance of a ratio of sums over requests says how many
--- independent impressions the interval is worth.
+-- independent impressions the interval is worth. Where requests show no spread (there is one, or
+-- the rate is 0 or 1) that cannot be known, and every impression counts.
 variances as (
     select
         channel,

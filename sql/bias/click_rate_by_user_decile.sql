@@ -70,4 +70,4 @@ comment on column bias.click_rate_by_user_decile.n_clicks is
 comment on column bias.click_rate_by_user_decile.click_rate is
     'Clicks divided by impressions, pooled.';
 comment on column bias.click_rate_by_user_decile.click_share is
-    'Clicks divided by all clicks of the channel.';
+    'Clicks divided by all clicks of the channel in the view.';

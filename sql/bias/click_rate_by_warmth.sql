@@ -63,13 +63,13 @@ comment on column bias.click_rate_by_warmth.channel is 'search or recommendation
 comment on column bias.click_rate_by_warmth.warmth is
     'What train of the same channel knows of the note: clicked, shown, or unseen.';
 comment on column bias.click_rate_by_warmth.n_notes is
-    'Notes with at least one of the events, counted.';
+    'Notes counted, each once.';
 comment on column bias.click_rate_by_warmth.n_impressions is
     'Impressions counted; repeats count again.';
 comment on column bias.click_rate_by_warmth.n_clicks is
     'Clicked impressions counted; repeats count again.';
 comment on column bias.click_rate_by_warmth.impression_share is
-    'Impressions divided by all impressions of the channel.';
+    'Impressions divided by all impressions of the channel in the view.';
 comment on column bias.click_rate_by_warmth.click_share is
-    'Clicks divided by all clicks of the channel.';
+    'Clicks divided by all clicks of the channel in the view.';
 comment on column bias.click_rate_by_warmth.click_rate is 'Clicks divided by impressions, pooled.';

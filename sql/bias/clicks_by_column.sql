@@ -1,9 +1,10 @@
 -- Do users with several clicks stay in one column of the page or switch?
 --
--- Requests with at least two clicked places. Clicks are taken down the page, which need not be the
--- order in which they were made: click times are not logged. Odd positions are taken as the left
--- column; that is sure only on whole pages, so these stand apart. Compare the switch rate with what
--- independent choices would give.
+-- Requests with at least two clicks in a column: a card on top, at 0, is in none; a note clicked at
+-- two showings is two clicks. Clicks are taken down the page, which need not be the order in
+-- which they were made: click times are not logged. Odd positions are taken as the left column; it
+-- is sure only on whole pages, so these stand apart. Compare the switch rate with what independent
+-- choices would give.
 
 create or replace view bias.clicks_by_column as
 with clicks as (

@@ -110,13 +110,13 @@ comment on table bias.popularity_concentration is
 comment on column bias.popularity_concentration.channel is 'search or recommendation.';
 comment on column bias.popularity_concentration.event is 'impression or click.';
 comment on column bias.popularity_concentration.n_notes is
-    'Notes with at least one of the events, counted.';
+    'Notes counted, each once.';
 comment on column bias.popularity_concentration.n_events is 'Impressions or clicks counted.';
 comment on column bias.popularity_concentration.gini is
-    'Gini coefficient of events over these notes: 0 all alike, 1 all on one note.';
+    'Gini coefficient of events over these notes: 0 all alike, near 1 all on one note.';
 comment on column bias.popularity_concentration.top_1_percent_share is
-    'Events on the most frequent hundredth of the notes divided by events.';
+    'Events on the most frequent hundredth of the notes, rounded up, divided by events.';
 comment on column bias.popularity_concentration.top_10_percent_share is
-    'Events on the most frequent tenth of the notes divided by events.';
+    'Events on the most frequent tenth of the notes, rounded up, divided by events.';
 comment on column bias.popularity_concentration.single_share is
     'Notes with exactly one event divided by notes.';

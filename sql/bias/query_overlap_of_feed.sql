@@ -3,8 +3,10 @@
 -- Feed requests just before and just after a search of the same session. The overlap is the share
 -- of the query's characters that stand in the title of a note, a crude reading of likeness that
 -- needs no model. The feed before the search is the comparison: it shares the user and the hour,
--- not the query. Notes without a title are left out. Stored, because titles are looked up among all
--- notes.
+-- not the query. A character counts as often as the query has it, a space like any other, and upper
+-- case is not lower case. A feed request between two searches stands on both sides. Notes that are
+-- not in the notes table, or have no title there, are left out: in a sample that is most of them.
+-- Stored, because titles are looked up among all notes.
 
 create or replace table bias.query_overlap_of_feed as
 with neighbours as (

@@ -12,7 +12,7 @@ with bins as (
         count(*) as n_requests,
         avg(n_impressions - last_click_rank) as n_after_mean,
         cast(count(case when n_impressions = last_click_rank then 1 end) as double)
-        / nullif(count(*), 0) as is_last_share
+        / nullif(count(*), 0) as ends_on_click_share
     from core.requests
     where last_click_rank is not null
     group by 1, 2
@@ -25,7 +25,7 @@ select
     cast(n_requests as double) / nullif(sum(n_requests) over (partition by channel), 0)
         as channel_share,
     n_after_mean,
-    is_last_share
+    ends_on_click_share
 from bins
 order by channel, shown_rank_bin;
 
@@ -39,5 +39,5 @@ comment on column bias.requests_by_last_click.channel_share is
     'Requests divided by all requests of the channel in the view.';
 comment on column bias.requests_by_last_click.n_after_mean is
     'Mean over requests of the impressions returned below the last click.';
-comment on column bias.requests_by_last_click.is_last_share is
+comment on column bias.requests_by_last_click.ends_on_click_share is
     'Requests whose last impression is the last click, divided by requests.';

@@ -3,6 +3,7 @@
 -- The official files count a click as relevant and number the rows of the test tables from 0 in
 -- their present order; files older than 17 April 2025 follow another order and disagree nearly
 -- everywhere. Train rows have labels from the log only. Repeats of a note count once.
+-- Labels of rows in quarantine are left out with their rows.
 
 create or replace table core.relevance_labels as
 with clicked_notes as (
@@ -25,11 +26,14 @@ clicked as (
 
 official as (
     select
-        source_table,
-        row_number,
-        note_idx
-    from published.qrels
-    group by source_table, row_number, note_idx
+        l.source_table,
+        l.row_number,
+        l.note_idx
+    from published.qrels as l
+    left join quarantine.requests as q
+        on l.source_table = q.source_table and l.row_number = q.row_number
+    where q.row_number is null
+    group by l.source_table, l.row_number, l.note_idx
 ),
 
 covered as (

@@ -25,7 +25,8 @@ select
     ref_note_idx_list as reference_note_list,
     bm25_results,
     dpr_results
-from published.dqa;
+from published.dqa
+where row_number not in (select q.row_number from quarantine.dqa as q);
 
 comment on view raw.dqa is
     'One row per (search_idx): a published search of the direct-answer sample.';

@@ -19,7 +19,8 @@ select
     bm25_results,
     dpr_results,
     search_results as search_result_list
-from published.search_test;
+from published.search_test
+where row_number not in (select q.row_number from quarantine.search_test as q);
 
 comment on view raw.search_test is
     'One row per (search_idx): a published search after the split.';

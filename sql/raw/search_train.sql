@@ -17,7 +17,8 @@ select
     recent_clicked_note_idxs as recent_clicked_note_list,
     search_result_details_with_idx as result_detail_list,
     dpr_results
-from published.search_train;
+from published.search_train
+where row_number not in (select q.row_number from quarantine.search_train as q);
 
 comment on view raw.search_train is
     'One row per (search_idx): a published search before the split.';

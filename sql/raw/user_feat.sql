@@ -53,7 +53,8 @@ select
     case when isnan(dense_feat38) then null else dense_feat38 end as dense_feat38,
     case when isnan(dense_feat39) then null else dense_feat39 end as dense_feat39,
     case when isnan(dense_feat40) then null else dense_feat40 end as dense_feat40
-from published.user_feat;
+from published.user_feat
+where row_number not in (select q.row_number from quarantine.user_feat as q);
 
 comment on view raw.user_feat is
     'One row per (user_idx): a user as published, absence as null.';

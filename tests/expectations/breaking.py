@@ -21,7 +21,9 @@ def requests_table(table: str) -> dict[str, Break]:
     """What all five raw request tables have in common."""
     first = "where row_number = 0"
     return {
-        "row_numbers_run_from_zero": change(f"update raw.{table} set row_number = 7 {first}"),
+        "every_published_row_is_here_or_set_aside": change(
+            f"update raw.{table} set row_number = 7 {first}"
+        ),
         "user_idx_is_never_null": change(f"update raw.{table} set user_idx = null {first}"),
         "session_idx_is_never_null": change(f"update raw.{table} set session_idx = null {first}"),
         "history_has_at_most_20_notes": change(
@@ -73,7 +75,7 @@ BREAKS: dict[str, dict[str, Break]] = {
         ),
     },
     "raw.notes": {
-        "row_numbers_run_from_zero": change(
+        "every_published_row_is_here_or_set_aside": change(
             "update raw.notes set row_number = 1 where row_number = 0",
             "note_idx_is_the_row_number",
         ),
@@ -109,7 +111,7 @@ BREAKS: dict[str, dict[str, Break]] = {
         ),
     },
     "raw.user_feat": {
-        "row_numbers_run_from_zero": change(
+        "every_published_row_is_here_or_set_aside": change(
             "update raw.user_feat set row_number = 2 where row_number = 0"
         ),
         "gender_is_documented": change(

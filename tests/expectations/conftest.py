@@ -1,10 +1,15 @@
+import re
 from collections.abc import Callable, Iterator
 
 import duckdb
 import pytest
-from valid_log import build, relations
+import valid_lake
+import valid_log
 
 from qilin_dagster.catalog import Catalog, load_catalog
+
+World = Callable[[str, str], duckdb.DuckDBPyConnection]
+WRITES = re.compile(r"(?:update|insert into|delete from|create or replace table)\s+(\w+\.\w+)")
 
 
 @pytest.fixture(scope="session")
@@ -14,24 +19,36 @@ def catalog() -> Catalog:
 
 @pytest.fixture(scope="session")
 def valid(catalog: Catalog) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection with the whole log; tests that change it use ``world``."""
+    """A connection with the whole log, raw and core; tests that change it use ``world``."""
     connection = duckdb.connect()
     connection.execute("set timezone = 'UTC'; set threads = 1")
-    build(connection, catalog)
+    valid_log.build(connection, catalog)
+    yield connection
+    connection.close()
+
+
+@pytest.fixture(scope="session")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection with a small lake, bias to leaderboard; tests that change it use ``world``."""
+    connection = valid_lake.build(tmp_path_factory.mktemp("valid"))
     yield connection
     connection.close()
 
 
 @pytest.fixture
-def world(
-    valid: duckdb.DuckDBPyConnection, catalog: Catalog
-) -> Iterator[Callable[[str], duckdb.DuckDBPyConnection]]:
-    """Runs statements on the valid log and gives the connection; repaired after the test."""
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """Connection for a relation's schema after these statements; what they wrote is repaired."""
+    changed: list[tuple[duckdb.DuckDBPyConnection, str]] = []
 
-    def change(statements: str) -> duckdb.DuckDBPyConnection:
-        valid.execute(statements)
-        return valid
+    def change(relation: str, statements: str) -> duckdb.DuckDBPyConnection:
+        is_log = relation.startswith(("raw.", "core."))
+        connection: duckdb.DuckDBPyConnection = request.getfixturevalue(
+            "valid" if is_log else "lake"
+        )
+        changed.extend((connection, written) for written in WRITES.findall(statements))
+        connection.execute(statements)
+        return connection
 
     yield change
-    for view in relations(catalog):
-        valid.execute(f"create or replace table {view.qualified} as from valid_{view.qualified}")
+    for connection, written in dict.fromkeys(changed):
+        connection.execute(f"create or replace table {written} as from valid_{written}")

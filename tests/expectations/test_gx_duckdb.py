@@ -21,6 +21,7 @@ from qilin_dagster.expectations import (
     Suite,
     validate,
 )
+from qilin_dagster.expectations_generated import with_grain
 from qilin_dagster.gx_duckdb import URL, creator
 
 
@@ -195,6 +196,137 @@ def test_what_does_not_hold_fails(connection: duckdb.DuckDBPyConnection, type_: 
         assert result.raw["expectation_config"]["type"] == type_
 
 
+@pytest.mark.parametrize("type_", FAILS)
+def test_the_sql_for_a_failure_selects_the_rows_against_it(
+    connection: duckdb.DuckDBPyConnection, type_: str
+) -> None:
+    kwargs, n_bad = FAILS[type_]
+    sql = check(connection, type_, **kwargs).failing_rows_sql
+    if n_bad is None:
+        assert sql is None
+    elif type_ != "expect_column_values_to_not_match_regex":  # no suite has one
+        assert sql is not None
+        assert len(connection.execute(sql).fetchall()) == n_bad
+
+
+@pytest.mark.parametrize(
+    ("type_", "kwargs", "n_bad"),
+    [
+        (
+            "expect_column_pair_values_to_be_in_set",
+            {"column_A": "group", "column_B": "is_even", "value_pairs_set": [[0, True]]},
+            30,
+        ),
+        ("expect_column_pair_values_to_be_equal", {"column_A": "id", "column_B": "score"}, 39),
+        (
+            "expect_column_pair_values_a_to_be_greater_than_b",
+            {"column_A": "score", "column_B": "id", "or_equal": True},
+            39,
+        ),
+        (UNEXPECTED_ROWS, {"unexpected_rows_query": "select id from {batch} where id > 30"}, 9),
+        (
+            UNEXPECTED_ROWS,
+            {"unexpected_rows_query": 'select "group" from {batch} group by 1 having max(id) > 37'},
+            2,
+        ),
+    ],
+)
+def test_the_sql_of_pairs_and_queries_selects_the_rows_against_them(
+    connection: duckdb.DuckDBPyConnection, type_: str, kwargs: dict[str, Any], n_bad: int
+) -> None:
+    result = check(connection, type_, **kwargs)
+    assert result.unexpected_count == n_bad
+    assert result.failing_rows_sql is not None
+    assert len(connection.execute(result.failing_rows_sql).fetchall()) == n_bad
+
+
+def test_what_holds_has_no_sql_of_failing_rows(connection: duckdb.DuckDBPyConnection) -> None:
+    assert rows(connection, "select id from {batch} where id > 40").failing_rows_sql is None
+
+
+@pytest.mark.parametrize(
+    ("query", "condition"),
+    [
+        ("select id from {batch} where id < 0 or name = '{{'", "id < 0 or name = '{'"),
+        ("select a, f(b) as c from {batch} where list_any(x, lambda p: p is null)", ...),
+        ("select id from {batch} as b where b.id < 0", None),
+        ("select distinct id from {batch} where id < 0", None),
+        ("select id from {batch} where id not in (select id from raw.a)", None),
+        ("select id from {batch} where id < 0 group by id", None),
+        ("select lag(id) over (order by id) from {batch} where id < 0", None),
+        ("select n from (select count(*) as n from {batch} where id < 0) as c", None),
+    ],
+)
+def test_rules_on_single_rows_are_known_by_their_form(query: str, condition: object) -> None:
+    from qilin_dagster.gx_counting import row_condition
+
+    expected = query.partition(" where ")[2] if condition is ... else condition
+    assert row_condition(query) == expected
+
+
+def test_rules_on_single_rows_and_keys_share_one_scan(
+    connection: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qilin_dagster import gx_duckdb
+
+    statements: list[str] = []
+    execute = gx_duckdb.Cursor.execute
+
+    def watched(cursor: gx_duckdb.Cursor, statement: str, parameters: Any = ()) -> None:
+        statements.append(statement)
+        execute(cursor, statement, parameters)
+
+    monkeypatch.setattr(gx_duckdb.Cursor, "execute", watched)
+    of_rows = [
+        Expectation(
+            f"rule_{n}",
+            UNEXPECTED_ROWS,
+            {"unexpected_rows_query": f"select id from {{batch}} where id < -{n}"},
+            "critical",
+            "why",
+        )
+        for n in range(5)
+    ]
+    suite = with_grain(Suite("core", "items", tuple(of_rows)), ["id", "name"])
+    assert all(result.success for result in validate(connection, suite))
+    scans = [s for s in statements if "count(*) FILTER" in s]
+    assert len(scans) == 1
+    assert scans[0].count("table.rows_where") == 5
+    assert "count(DISTINCT hash" in scans[0]
+
+
+def test_one_broken_rule_does_not_take_down_those_it_shares_a_scan_with(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    queries = ("select id from {batch} where id < 0", "select id from {batch} where nothing < 0")
+    suite = Suite(
+        "core",
+        "items",
+        tuple(
+            Expectation(f"r{n}", UNEXPECTED_ROWS, {"unexpected_rows_query": q}, "critical", "why")
+            for n, q in enumerate(queries)
+        ),
+    )
+    good, bad = validate(connection, suite)
+    assert (good.success, good.error) == (True, None)
+    assert bad.error is not None
+    assert "nothing" in bad.error
+
+
+def test_a_view_that_is_computed_once_is_checked_alike(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    suite = with_grain(Suite("core", "items", ()), ["group"])
+    plain, held = (validate(connection, suite, is_computed_once=once) for once in (False, True))
+    assert [(r.name, r.success, r.unexpected_count) for r in plain] == [
+        (r.name, r.success, r.unexpected_count) for r in held
+    ]
+    left = connection.execute(
+        "select count(*) from duckdb_tables() where schema_name = 'held_for_checks'"
+    ).fetchall()
+    assert left == [(0,)]
+
+
 def test_an_empty_relation_breaks_no_rule_about_rows() -> None:
     connection = duckdb.connect()
     connection.execute(
@@ -318,7 +450,7 @@ def test_only_selected_expectations_run_and_in_order(
 
 
 def test_a_missing_relation_is_one_clear_error(connection: duckdb.DuckDBPyConnection) -> None:
-    suite = Suite("core", "nothing", ()).with_grain(["id"])
+    suite = with_grain(Suite("core", "nothing", ()), ["id"])
     with pytest.raises(Exception, match="nothing"):
         validate(connection, suite)
 

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import dagster as dg
 import duckdb
 import pytest
 import sqlglot
 from sqlglot import exp
 
-from qilin_dagster.catalog import Catalog
+from qilin_dagster.definitions import defs
 from qilin_dagster.expectations import (
     PANDAS_ONLY,
     UNEXPECTED_ROWS,
@@ -20,7 +21,6 @@ from qilin_dagster.expectations import (
     Suite,
     SuiteError,
     check_suite,
-    grain_expectations,
     load_suite,
     load_suites,
     validate,
@@ -163,32 +163,6 @@ def test_an_unknown_name_is_refused(valid: duckdb.DuckDBPyConnection) -> None:
         validate(valid, Suite("core", "notes", ()), ["nothing"])
 
 
-def test_the_grain_is_generated() -> None:
-    one = grain_expectations("core.notes", ["note_idx"])
-    assert [(e.name, e.type, e.kwargs) for e in one] == [
-        (
-            "note_idx_is_never_null",
-            "expect_column_values_to_not_be_null",
-            {"column": "note_idx"},
-        ),
-        ("one_row_per_note_idx", "expect_column_values_to_be_unique", {"column": "note_idx"}),
-    ]
-    two = grain_expectations("core.impressions", ["request_id", "impression_n"])
-    assert [e.name for e in two] == [
-        "request_id_is_never_null",
-        "impression_n_is_never_null",
-        "one_row_per_request_id_and_impression_n",
-    ]
-    assert two[-1].type == "expect_compound_columns_to_be_unique"
-    assert {e.severity for e in (*one, *two)} == {"critical"}
-
-
-def test_the_grain_is_not_written_again(write: Write) -> None:
-    suite = load_suite(write(entry(name="here_again", kwargs={"column": "request_id"})))
-    with pytest.raises(SuiteError, match="here_again repeats request_id_is_never_null"):
-        suite.with_grain(["request_id", "impression_n"])
-
-
 def test_reading_suites_imports_neither_great_expectations_nor_sqlalchemy() -> None:
     program = (
         "import sys; from qilin_dagster.expectations import load_suites;"
@@ -204,22 +178,32 @@ def test_every_suite_can_be_checked(suite: Suite) -> None:
     check_suite(suite)
 
 
-@pytest.mark.parametrize("suite", load_suites(EXPECTATIONS_ROOT).values(), ids=lambda s: s.file)
-def test_a_suite_reads_only_what_is_built_before_its_relation(
-    suite: Suite, catalog: Catalog
-) -> None:
-    """Checks run right after their relation: raw is there by then, core only as far as needed."""
+@pytest.mark.parametrize(
+    "suite", load_suites(EXPECTATIONS_ROOT).values(), ids=lambda suite: suite.qualified
+)
+def test_a_suite_reads_only_what_is_built_before_its_relation(suite: Suite) -> None:
+    """Checks run right after their relation: raw is there by then, others only as parents."""
+    graph = defs.resolve_asset_graph()
     ready = {suite.qualified} | {
-        view.qualified
-        for view in catalog.views
-        if view.schema == "raw" or suite.qualified in catalog.descendants(view.qualified)
+        ".".join(key.path)
+        for key in graph.get_all_asset_keys()
+        if key.path[0] in ("published", "quarantine", "raw")
     }
+    keys = [dg.AssetKey(suite.qualified.split("."))]
+    while keys:
+        parents = graph.get(keys.pop()).parent_keys
+        keys += [key for key in parents if ".".join(key.path) not in ready]
+        ready |= {".".join(key.path) for key in parents}
+    read_by_all: set[str] = set()
     for expectation in suite.expectations:
         if expectation.type == UNEXPECTED_ROWS:
             query = expectation.kwargs["unexpected_rows_query"].replace("{batch}", "batch")
             tables = sqlglot.parse_one(query, read="duckdb").find_all(exp.Table)
             read = {f"{table.db}.{table.name}" for table in tables if table.db}
             assert read <= ready, expectation.name
+            read_by_all |= read
+    # What is read decides whether a recorded outcome still stands.
+    assert set(suite.reads) == read_by_all - {suite.qualified}
 
 
 @pytest.mark.parametrize("suite", load_suites(EXPECTATIONS_ROOT).values(), ids=lambda s: s.file)
@@ -230,13 +214,46 @@ def test_every_why_is_a_sentence(suite: Suite) -> None:
 
 def test_the_readme_counts_the_expectations() -> None:
     readme = (EXPECTATIONS_ROOT / "README.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^\| `(\w+\.\w+)` \| (\d+) \| (\d+) \|", readme, re.MULTILINE)
-    written = [
+    listed = re.findall(r"^\| `([\w/]+\.json)` \| (\d+) \| (\d+) \|", readme, re.MULTILINE)
+    written = {
         (
-            relation,
+            suite.file.removeprefix("expectations/"),
             str(len(suite.expectations)),
             str(sum(e.severity == "critical" for e in suite.expectations)),
         )
-        for relation, suite in load_suites(EXPECTATIONS_ROOT).items()
-    ]
+        for suite in load_suites(EXPECTATIONS_ROOT).values()
+    }
     assert sorted(listed) == sorted(written)
+
+
+def test_tables_share_a_file_and_fill_its_placeholders(tmp_path: Path) -> None:
+    path = tmp_path / "core" / "shared.json"
+    path.parent.mkdir()
+    query = "select id from {batch} where task = '{task}'"
+    content = {
+        "tables": {"core.a": {"task": "search"}, "core.b": {"task": "feed"}},
+        "expectations": [rows_entry(query)],
+    }
+    path.write_text(json.dumps(content))
+    suites = load_suites(tmp_path)
+    assert [suite.file for suite in suites.values()] == ["expectations/core/shared.json"] * 2
+    assert [suite.expectations[0].kwargs["unexpected_rows_query"] for suite in suites.values()] == [
+        "select id from {batch} where task = 'search'",
+        "select id from {batch} where task = 'feed'",
+    ]
+    assert suites["core.a"].version != suites["core.b"].version
+    (tmp_path / "core" / "a.json").write_text(
+        json.dumps({"table": "core.a", "expectations": [entry()]})
+    )
+    with pytest.raises(
+        SuiteError, match=r"core\.a has a suite in expectations/core/a\.json already"
+    ):
+        load_suites(tmp_path)
+
+
+def test_a_shared_file_is_for_tables_of_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "core" / "shared.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"tables": {"raw.a": {}}, "expectations": []}))
+    with pytest.raises(SuiteError, match=r"shared\.json: raw\.a is not of the schema core"):
+        load_suites(tmp_path)

@@ -1,25 +1,30 @@
-"""Every expectation holds on a valid log, and one change breaks it and nothing else."""
+"""Every expectation holds on valid data, and one change breaks it and nothing else."""
 
 from collections.abc import Callable
 
+import breaking
+import breaking_lake
+import dagster as dg
 import duckdb
 import pytest
-from breaking import BREAKS
-from valid_log import relations, suite_of
 
-from qilin_dagster.catalog import Catalog, load_catalog
+from qilin_dagster.checks import suite_of, table_suite
+from qilin_dagster.definitions import defs
 from qilin_dagster.expectations import ExpectationResult, Suite, load_suites, validate
+from qilin_dagster.expectations_generated import with_grain
+from qilin_dagster.resources import CATALOG
 from qilin_dagster.settings import EXPECTATIONS_ROOT
 
-World = Callable[[str], duckdb.DuckDBPyConnection]
+World = Callable[[str, str], duckdb.DuckDBPyConnection]
 
+BREAKS = breaking.BREAKS | breaking_lake.BREAKS
 SUITES = load_suites(EXPECTATIONS_ROOT)
-WRITTEN = [
-    (relation, expectation.name)
-    for relation, suite in SUITES.items()
-    for expectation in suite.expectations
-]
-RELATIONS = [view.qualified for view in relations(load_catalog())]
+# Tables that share a file share its rules: they are broken in one of them.
+FILES = {SUITES[relation].file: SUITES[relation] for relation in BREAKS}
+WRITTEN = [(relation, e.name) for relation in BREAKS for e in SUITES[relation].expectations]
+LOG = [view.qualified for view in CATALOG.views if view.schema in ("raw", "core")]
+VIEWS = [view.qualified for view in CATALOG.views]
+TABLES = [relation for relation in SUITES if relation not in VIEWS]
 
 
 def failures(results: list[ExpectationResult]) -> set[str]:
@@ -28,63 +33,76 @@ def failures(results: list[ExpectationResult]) -> set[str]:
     return {result.name for result in results if not result.success}
 
 
-def full_suite(catalog: Catalog, relation: str) -> Suite:
-    return suite_of(catalog[relation])
+def full_suite(relation: str) -> Suite:
+    if relation in VIEWS:
+        return suite_of(CATALOG[relation])
+    node = defs.resolve_asset_graph().get(dg.AssetKey(relation.split(".")))
+    assert node.description is not None
+    return table_suite(relation, node.description)
 
 
-def test_every_raw_and_core_relation_has_a_suite() -> None:
-    assert sorted(SUITES) == sorted(RELATIONS)
+def grain_of(relation: str) -> Suite:
+    suite = full_suite(relation)
+    return with_grain(Suite(suite.schema, suite.table, ()), suite.grain)
+
+
+def test_every_view_and_every_table_of_python_has_a_suite() -> None:
+    # The audit is checks itself: each of its rows says how one went.
+    audit = {"evaluation.audit"}
+    checked = {".".join(key.asset_key.path) for key in defs.resolve_asset_graph().asset_check_keys}
+    tables = {
+        ".".join(key.path)
+        for key in defs.resolve_asset_graph().get_all_asset_keys()
+        if key.path[0] in ("features", "training", "evaluation")
+    } - audit
+    assert set(LOG) | tables <= set(SUITES)
+    assert set(SUITES) <= checked - audit == set(VIEWS) | tables
 
 
 def test_every_expectation_has_one_breaking_change_and_no_other_has() -> None:
+    assert {suite.file for suite in SUITES.values()} == set(FILES)
     assert {(relation, name) for relation, names in BREAKS.items() for name in names} == set(
         WRITTEN
     )
 
 
-@pytest.mark.parametrize("relation", RELATIONS)
-def test_all_hold_on_a_valid_log(
-    relation: str, valid: duckdb.DuckDBPyConnection, catalog: Catalog
-) -> None:
-    assert failures(validate(valid, full_suite(catalog, relation))) == set()
+@pytest.mark.parametrize("relation", [*VIEWS, *TABLES])
+def test_all_hold_on_valid_data(relation: str, world: World) -> None:
+    assert failures(validate(world(relation, ""), full_suite(relation))) == set()
 
 
 @pytest.mark.parametrize(("relation", "name"), WRITTEN, ids=map(".".join, WRITTEN))
-def test_it_fails_on_what_it_fears(
-    relation: str, name: str, world: World, catalog: Catalog
-) -> None:
+def test_it_fails_on_what_it_fears(relation: str, name: str, world: World) -> None:
     breaking = BREAKS[relation][name]
     names = {name} | breaking.also
-    assert failures(validate(world(breaking.sql), full_suite(catalog, relation), names)) == names
+    results = validate(world(relation, breaking.sql), full_suite(relation), names)
+    assert failures(results) == names
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("relation", "name"), WRITTEN, ids=map(".".join, WRITTEN))
-def test_nothing_else_fails_with_it(
-    relation: str, name: str, world: World, catalog: Catalog
-) -> None:
+def test_nothing_else_fails_with_it(relation: str, name: str, world: World) -> None:
     breaking = BREAKS[relation][name]
-    results = validate(world(breaking.sql), full_suite(catalog, relation))
+    results = validate(world(relation, breaking.sql), full_suite(relation))
     assert failures(results) == {name} | breaking.also
 
 
-@pytest.mark.parametrize("relation", RELATIONS)
-def test_a_repeated_row_breaks_the_grain(relation: str, world: World, catalog: Catalog) -> None:
-    view = catalog[relation]
-    connection = world(f"insert into {relation} select * from {relation} limit 1")
-    grain = Suite(view.schema, view.name, ()).with_grain(view.grain)
-    results = validate(connection, grain)
-    assert failures(results) == {f"one_row_per_{'_and_'.join(view.grain)}"}
+@pytest.mark.parametrize("relation", [*VIEWS, *(name for name in BREAKS if name not in VIEWS)])
+def test_a_repeated_row_breaks_the_grain(relation: str, world: World) -> None:
+    connection = world(relation, f"insert into {relation} select * from {relation} limit 1")
+    suite = grain_of(relation)
+    assert failures(validate(connection, suite)) == {f"one_row_per_{'_and_'.join(suite.grain)}"}
 
 
-@pytest.mark.parametrize("relation", RELATIONS)
-def test_a_missing_key_breaks_the_grain(relation: str, world: World, catalog: Catalog) -> None:
-    view = catalog[relation]
-    for column in view.grain:
+@pytest.mark.parametrize("relation", [*VIEWS, *(name for name in BREAKS if name not in VIEWS)])
+def test_a_missing_key_breaks_the_grain(relation: str, world: World) -> None:
+    suite = grain_of(relation)
+    for column in suite.grain:
         connection = world(
+            relation,
             f"update {relation} set {column} = null where rowid = "
-            f"(select min(rowid) from {relation} where {column} is not null)"
+            f"(select min(rowid) from {relation} where {column} is not null)",
         )
-    grain = Suite(view.schema, view.name, ()).with_grain(view.grain)
-    results = validate(connection, grain)
-    assert failures(results) == {f"{column}_is_never_null" for column in view.grain}
+    assert failures(validate(connection, suite)) == {
+        f"{column}_is_never_null" for column in suite.grain
+    }

@@ -8,12 +8,11 @@ from datetime import UTC, datetime, timedelta
 import duckdb
 
 from qilin_dagster.catalog import Catalog, View
-from qilin_dagster.expectations import Suite, load_suite
-from qilin_dagster.settings import EXPECTATIONS_ROOT
 from qilin_dagster.sources.layout import TABLES
 
 NOON = datetime(2024, 11, 27, 4, tzinfo=UTC)  # noon in China, where the log was taken
 SEARCH_AHEAD_S = 8 * 3600
+EARLIEST_S, LATEST_S = (int((NOON + timedelta(days=days)).timestamp()) for days in (-365, 7))
 
 
 def impression(note: int, position: int, minute: float, dwell: float = 0) -> dict[str, float]:
@@ -124,13 +123,9 @@ def relations(catalog: Catalog) -> list[View]:
     return [view for view in catalog.views if view.schema in ("raw", "core")]
 
 
-def suite_of(view: View) -> Suite:
-    return load_suite(EXPECTATIONS_ROOT / view.schema / f"{view.name}.json").with_grain(view.grain)
-
-
 def build(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
     """Store the published log, every raw and core relation, and a copy to repair them from."""
-    for schema in ("published", "raw", "core", "valid_raw", "valid_core"):
+    for schema in ("published", "quarantine", "raw", "core", "valid_raw", "valid_core"):
         connection.execute(f"create schema {schema}")
     for table in TABLES:
         publish(connection, table)
@@ -138,9 +133,11 @@ def build(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
         f"""
         create table published.clock as
         select unnest(['search_train', 'search_test', 'dqa']) as source_table,
-               1000000::bigint as microseconds_per_tick, {SEARCH_AHEAD_S}::bigint as ahead_s
+               1000000::bigint as microseconds_per_tick, {SEARCH_AHEAD_S}::bigint as ahead_s,
+               {EARLIEST_S}::bigint as earliest_s, {LATEST_S}::bigint as latest_s
         union all
-        select unnest(['recommendation_train', 'recommendation_test']), 1000, 0
+        select unnest(['recommendation_train', 'recommendation_test']), 1000, 0,
+               {EARLIEST_S}, {LATEST_S}
         """
     )
     # The label file of the answer sample was not given.
@@ -151,6 +148,9 @@ def build(connection: duckdb.DuckDBPyConnection, catalog: Catalog) -> None:
         as labels(source_table, row_number, note_idx)
         """
     )
+    for view in catalog.views:
+        if view.schema == "quarantine":
+            connection.execute(f"create table {view.qualified} as {view.select}")
     for view in relations(catalog):
         connection.execute(f"create table {view.qualified} as {view.select}")
         connection.execute(f"create table valid_{view.qualified} as from {view.qualified}")
@@ -165,7 +165,10 @@ def publish(connection: duckdb.DuckDBPyConnection, table: str) -> None:
     labels += f', "comment" {number}, "share" {number}'
     struct = f'struct(note_idx bigint, "position" {number}, {labels}, page_time double, {time})[]'
     columns = ", ".join(f"{column.name} {column.type or struct}" for column in TABLES[table])
-    connection.execute(f"create table published.{table} (row_number bigint, {columns})")
+    connection.execute(
+        f"create table published.{table} "
+        f"(row_number bigint, source_file varchar, source_row bigint, {columns})"
+    )
     for row_number, row in enumerate(ROWS[table]):
         values = [
             [published_impression(i, table) for i in row[column.name]]
@@ -175,7 +178,8 @@ def publish(connection: duckdb.DuckDBPyConnection, table: str) -> None:
         ]
         marks = ", ".join("?" for _ in values)
         connection.execute(
-            f"insert into published.{table} values (?, {marks})", [row_number, *values]
+            f"insert into published.{table} values (?, 'a.parquet', ?, {marks})",
+            [row_number, row_number, *values],
         )
 
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from qilin_dagster.expectations import load_suites, validate
+from qilin_dagster.expectations_generated import with_grain
 from qilin_dagster.settings import EXPECTATIONS_ROOT
 from qilin_dagster.sources.published import inspect
 from qilin_dagster.sources.twin import archipelago, generate
@@ -264,7 +265,8 @@ def test_the_reader_takes_it_and_every_critical_expectation_holds(
     failed = {
         (suite.file, result.name): result.error or result.examples
         for suite in load_suites(EXPECTATIONS_ROOT).values()
-        for result in validate(connection, suite.with_grain(grain[suite.qualified]))
+        if suite.qualified in grain
+        for result in validate(connection, with_grain(suite, grain[suite.qualified]))
         if not result.success and result.severity == "critical"
     }
     connection.close()

@@ -9,7 +9,7 @@ import sqlglot
 
 from qilin_dagster.catalog import load_catalog
 from tests import published_log as log
-from tests.conftest import build_views
+from tests.conftest import Given, build_views
 
 N_KEYS = 2_000_000
 
@@ -113,3 +113,31 @@ def test_official_labels_are_laid_beside_the_log(tmp_path: Path) -> None:
         ("search_test", 0, 4, False, True),
         ("search_test", 0, 5, True, True),
     ]
+
+
+def test_nan_is_null_whatever_the_file_says_of_its_least_and_greatest(given: Given) -> None:
+    # Writers leave NaN out of a column's least and greatest value, here 1 and 2. A reader that
+    # takes these for the whole truth finds no NaN to mend.
+    tables = log.quiet()
+    values = (1.0, log.NAN, 2.0)
+    tables["notes"] = [
+        log.note(idx, note_type=value, imp_num=value) for idx, value in enumerate(values)
+    ]
+    tables["user_feat"] = [
+        log.user(idx, fans_num=value, dense_feat1=value) for idx, value in enumerate(values)
+    ]
+    tables["search_train"] = [
+        log.search("search_train", idx, 0, [], query_from_type=value)
+        for idx, value in enumerate(values)
+    ]
+    connection = given(tables, "core.notes", "core.users", "core.requests")
+    for columns, table in (
+        ("note_type, imp_num", "core.notes order by note_idx"),
+        ("fans_num, dense_feat1", "core.users order by user_idx"),
+        (
+            "query_source, query_source",
+            "core.requests where source_table = 'search_train' order by request_id",
+        ),
+    ):
+        found = connection.execute(f"select {columns} from {table}").fetchall()
+        assert found == [(1, 1), (None, None), (2, 2)]

@@ -1,8 +1,12 @@
 """core.requests, core.sessions and core.transitions over the hand-written log."""
 
+import math
 from datetime import datetime
 
 import duckdb
+
+from tests import published_log
+from tests.conftest import Given
 
 
 def test_requests_keep_their_published_row_and_their_counts(
@@ -78,24 +82,99 @@ def test_transitions_credit_the_second_request(tiny: duckdb.DuckDBPyConnection) 
     ]
 
 
-def test_exactly_half_an_hour_is_still_the_same_session(tmp_path_factory) -> None:
-    from tests import published_log as log
-    from tests.conftest import build_views
-
-    def two_searches(second_at_s: float) -> list[tuple]:
-        tables = log.tables()
-        tables["search_train"] = [
-            log.search("search_train", i, 0, [log.impression("search_train", 1, 1.0, at, 1)])
-            for i, at in ((10, 0), (11, second_at_s))
-        ]
-        tables["recommendation_train"][0]["user_idx"] = 1
-        folder = tmp_path_factory.mktemp("gap")
-        engine = build_views(log.write(folder / "data", tables), folder / "lake")
-        return (
-            engine.connect()
-            .execute("select n_requests from core.sessions where user_idx = 0 order by started_at")
-            .fetchall()
+def test_exactly_half_an_hour_is_still_the_same_session(given: Given) -> None:
+    # Users 0 and 1, the second a second later.
+    log = published_log.quiet()
+    log["search_train"] = [
+        published_log.search(
+            "search_train", idx, user, published_log.page("search_train", "x", at_s=at_s)
         )
+        for idx, user, at_s in ((10, 0, 0), (11, 0, 1800), (12, 1, 0), (13, 1, 1801))
+    ]
+    assert given(log, "core.sessions").execute(
+        "select user_idx, n_requests from core.sessions order by user_idx, started_at"
+    ).fetchall() == [(0, 2), (1, 1), (1, 1)]
 
-    assert two_searches(1800) == [(2,)]
-    assert two_searches(1801) == [(1,), (1,)]
+
+def test_names_of_query_sources(given: Given) -> None:
+    # The eight of the paper in its order; a code beyond them is not logged, nor is 0, -1 or NaN.
+    codes = (*range(1, 10), 0, -1, math.nan, None)
+    log = published_log.quiet()
+    log["search_train"] = [
+        published_log.search("search_train", idx, 0, [], query_from_type=code)
+        for idx, code in enumerate(codes)
+    ]
+    connection = given(log, "core.requests")
+    assert connection.execute(
+        "select query_source_name from core.requests where source_table = 'search_train' "
+        "order by request_id"
+    ).fetchall() == [
+        ("active search",),
+        ("auto-completion",),
+        ("search history",),
+        ("suggestion on the result page",),
+        ("suggestion inside a result",),
+        ("filter",),
+        ("hot list",),
+        ("other",),
+        *[("not logged",)] * 5,
+    ]
+    assert connection.execute(
+        "select distinct query_source_name from core.requests where channel = 'recommendation'"
+    ).fetchall() == [(None,)]
+
+
+def test_engagement_counts_with_a_click_only(given: Given) -> None:
+    # The first is liked, collected and shared; the second, not clicked, is all four and does not
+    # count; the third has one comment and two shares, which are one.
+    details = published_log.page("search_train", "x.x")
+    details[0] |= {"like": 1, "collect": 1, "share": 1}
+    details[1] |= {"like": 1, "collect": 1, "comment": 1, "share": 1}
+    details[2] |= {"comment": 1, "share": 2}
+    log = published_log.quiet()
+    log["search_train"] = [published_log.search("search_train", 10, 0, details)]
+    assert given(log, "core.requests").execute(
+        "select request_id, n_likes, n_collects, n_comments, n_shares from core.requests "
+        "where source_table in ('search_train', 'search_test') order by request_id"
+    ).fetchall() == [(20, 1, 1, 1, 2), (182, 0, 0, 0, 0)]
+
+
+def test_last_click_rank_and_whole_pages(given: Given) -> None:
+    twice = published_log.page("search_train", ".x")
+    twice[1]["position"] = 1.0
+    lost = published_log.page("search_train", "x.x")
+    lost[0]["position"] = math.nan
+    pages = (
+        published_log.page("search_train", ".x."),
+        published_log.page("search_train", ".x.")[::-1],
+        published_log.page("search_train", "..", begins=1),
+        published_log.page("search_train", "x x"),
+        published_log.page("search_train", "x.", begins=0),
+        published_log.page("search_train", ".x", begins=21),
+        twice,
+        lost,
+        [],
+    )
+    log = published_log.quiet()
+    log["search_train"] = [
+        published_log.search("search_train", idx, 0, details) for idx, details in enumerate(pages)
+    ]
+    assert given(log, "core.requests").execute(
+        "select last_click_rank, is_whole_page from core.requests "
+        "where source_table = 'search_train' order by request_id"
+    ).fetchall() == [
+        (2, True),
+        # The order of the list says nothing.
+        (2, True),
+        # No click.
+        (None, True),
+        # A gap, a card on top, a later page, a place shown twice.
+        (2, False),
+        (1, False),
+        (2, False),
+        (2, False),
+        # Without a position the note stands last, and the page is not known to be whole.
+        (3, False),
+        # Nothing returned.
+        (None, None),
+    ]

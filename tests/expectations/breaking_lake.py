@@ -1,0 +1,303 @@
+"""For each expectation from bias on, the one change to the valid lake that breaks it."""
+
+from breaking import Break, change
+
+SEARCH = "features.search_ranking"
+RUN = "training.bm25_search"
+BOARD = "evaluation.leaderboard"
+# Outside fit: a row of fit is in the statistics and vocabularies, too.
+ONE = f"""rowid = (select min(rowid) from {SEARCH} where fold = 'validation' and label = 0)"""
+ONE_SCORE = f"rowid = (select min(rowid) from {RUN})"
+
+
+def lost(relation: str, *also: str) -> Break:
+    """An impression more than there are, in one row."""
+    return change(
+        f"update {relation} set n_impressions = n_impressions + 1 "
+        f"where rowid = (select min(rowid) from {relation})",
+        *also,
+    )
+
+
+def less(relation: str, share: str) -> Break:
+    return change(f"update {relation} set {share} = 0.9 * {share}")
+
+
+def renamed(relation: str, column: str, old: object, new: object) -> Break:
+    return change(f"update {relation} set {column} = {new!r} where {column} = {old!r}")
+
+
+def scores(run: str, metric: str, assignments: str) -> Break:
+    return change(
+        f"update {BOARD} set {assignments} "
+        f"where mode = 'full' and task = 'search' and run = '{run}' and metric = '{metric}'"
+    )
+
+
+BREAKS: dict[str, dict[str, Break]] = {
+    "bias.click_rate_by_position": {
+        "position_bin_is_0_to_11": change(
+            "update bias.click_rate_by_position set position_bin = position_bin + 1"
+        ),
+        "totals_are_those_of_core": lost("bias.click_rate_by_position"),
+        "bins_have_no_gap": change(
+            """
+            update bias.click_rate_by_position as b
+            set n_impressions = b.n_impressions + o.n_impressions,
+                n_clicks = b.n_clicks + o.n_clicks
+            from bias.click_rate_by_position as o
+            where b.channel = o.channel and b.position_bin = 4 and o.position_bin = 3;
+            delete from bias.click_rate_by_position where position_bin = 3
+            """
+        ),
+    },
+    "bias.click_rate_by_note_form": {
+        "position_bin_is_0_to_11": change(
+            "update bias.click_rate_by_note_form set position_bin = position_bin + 1"
+        ),
+        "note_form_is_one_of_two": renamed(
+            "bias.click_rate_by_note_form", "note_form", "video", "audio"
+        ),
+        "totals_are_those_of_core": lost("bias.click_rate_by_note_form"),
+    },
+    "bias.video_share_by_position": {
+        "position_bin_is_0_to_11": change(
+            """
+            update bias.click_rate_by_note_form set position_bin = position_bin + 1;
+            update bias.video_share_by_position set position_bin = position_bin + 1
+            """
+        ),
+        "videos_do_not_exceed_impressions": change(
+            "update bias.video_share_by_position set n_videos = n_impressions + 1",
+            "totals_are_those_of_the_forms",
+        ),
+        "totals_are_those_of_the_forms": lost("bias.video_share_by_position"),
+    },
+    "bias.click_rate_by_query_length": {
+        "query_length_bin_is_a_documented_one": renamed(
+            "bias.click_rate_by_query_length", "query_length_bin", 11, 12
+        ),
+        "request_shares_sum_to_1": less("bias.click_rate_by_query_length", "request_share"),
+        "totals_are_those_of_core": lost("bias.click_rate_by_query_length"),
+    },
+    "bias.click_rate_by_query_source": {
+        "query_source_name_is_documented": renamed(
+            "bias.click_rate_by_query_source", "query_source_name", "filter", "9"
+        ),
+        "request_shares_sum_to_1": less("bias.click_rate_by_query_source", "request_share"),
+        "totals_are_those_of_core": lost("bias.click_rate_by_query_source"),
+    },
+    "bias.click_rate_by_query_source_official": {
+        "query_source_name_is_a_printed_one": renamed(
+            "bias.click_rate_by_query_source_official", "query_source_name", "other", "not logged"
+        ),
+        "request_shares_sum_to_1": less(
+            "bias.click_rate_by_query_source_official", "request_share"
+        ),
+        "totals_are_those_of_core": lost("bias.click_rate_by_query_source_official"),
+    },
+    "bias.click_rate_by_reformulation": {
+        "reformulation_is_documented": renamed(
+            "bias.click_rate_by_reformulation", "reformulation", "change", "swap"
+        ),
+        "transition_shares_sum_to_1": less("bias.click_rate_by_reformulation", "transition_share"),
+        "pairs_are_fewer_than_searches": change(
+            "update bias.click_rate_by_reformulation set n_transitions = 100 * n_transitions"
+        ),
+    },
+    "bias.click_rate_by_session_position": {
+        "session_position_bin_is_1_to_11": change(
+            "update bias.click_rate_by_session_position set session_position_bin = 0 "
+            "where session_position_bin = 1"
+        ),
+        "totals_are_those_of_core": lost("bias.click_rate_by_session_position"),
+    },
+    "bias.click_rate_by_session_position_official": {
+        "channel_session_position_bin_is_1_to_11": change(
+            "update bias.click_rate_by_session_position_official "
+            "set channel_session_position_bin = 0 where channel_session_position_bin = 1"
+        ),
+        "totals_are_those_of_core": lost("bias.click_rate_by_session_position_official"),
+    },
+    "bias.click_rate_by_transition": {
+        "transition_is_one_of_four": renamed(
+            "bias.click_rate_by_transition", "transition", "S->S", "S->A"
+        ),
+        "transition_shares_sum_to_1": less("bias.click_rate_by_transition", "transition_share"),
+        "totals_are_those_of_core": lost("bias.click_rate_by_transition"),
+    },
+    "bias.dataset_sizes": {
+        "sizes_are_those_of_core": change(
+            "update bias.dataset_sizes set n_entities = n_entities + 1 where entity = 'users'"
+        ),
+        "every_size_is_there": change(
+            "delete from bias.dataset_sizes where entity = 'image paths'"
+        ),
+    },
+    "bias.engagement_by_answer_shown": {
+        "totals_are_those_of_core": lost("bias.engagement_by_answer_shown")
+    },
+    "bias.engagement_by_channel": {"totals_are_those_of_core": lost("bias.engagement_by_channel")},
+    "bias.users_by_attribute": {
+        "user_shares_sum_to_1": less("bias.users_by_attribute", "user_share"),
+        "known_user_shares_sum_to_1": less("bias.users_by_attribute", "known_user_share"),
+        "every_user_has_each_attribute": change(
+            "update bias.users_by_attribute set n_users = n_users + 1"
+        ),
+        "attribute_is_one_of_four": renamed(
+            "bias.users_by_attribute", "attribute", "gender", "sex"
+        ),
+    },
+    "bias.paper_values": {
+        "paper_value_is_never_null": change(
+            "update bias.paper_values set paper_value = null "
+            "where rowid = (select min(rowid) from bias.paper_values)"
+        ),
+        "printed_shares_are_in_0_to_1": change(
+            "update bias.paper_values set paper_value = 20, difference = our_value - 20 "
+            "where measure = 'click_rate'"
+        ),
+        "measured_shares_are_in_0_to_1": change(
+            "update bias.paper_values set our_value = 20, difference = 20 - paper_value "
+            "where measure = 'click_rate'"
+        ),
+        "differences_are_ours_less_the_papers": change(
+            "update bias.paper_values set difference = - difference where difference <> 0"
+        ),
+        "most_values_are_measured": change(
+            "update bias.paper_values set our_value = null, difference = null"
+        ),
+    },
+    SEARCH: {
+        "candidates_are_the_impressions": change(f"delete from {SEARCH} where {ONE}"),
+        "labels_are_the_clicks": change(f"update {SEARCH} set label = 1 where {ONE}"),
+        "label_is_0_or_1": change(f"update {SEARCH} set label = 2 where label = 1"),
+        "label_is_never_null": change(f"update {SEARCH} set label = null where {ONE}"),
+        "fold_is_known": change(f"update {SEARCH} set fold = 'held out' where fold = 'validation'"),
+        "fold_follows_from_the_split": change(
+            f"""
+            update {SEARCH} set fold = 'test' where request_id =
+            (select min(request_id) from {SEARCH} where fold = 'validation')
+            """
+        ),
+        "a_request_is_in_one_fold": change(
+            f"update {SEARCH} set fold = 'zero' where {ONE}", "fold_is_known"
+        ),
+        "a_session_is_in_one_fold": change(
+            f"""
+            update core.requests set session_id = (
+                select any_value(session_id order by request_id) from core.requests
+                where request_id in (from (select request_id from {SEARCH}
+                    where fold = 'validation')))
+            where request_id = (select min(request_id) from {SEARCH} where fold = 'fit')
+            """
+        ),
+        "validation_comes_after_fit": change(
+            f"""
+            update core.requests set started_at = started_at + interval 30 days
+            where session_id = (select session_id from core.requests where request_id =
+                (select min(request_id) from {SEARCH} where fold = 'fit'))
+            """
+        ),
+        "keys_are_those_of_the_request": change(
+            f"update {SEARCH} set user_idx = user_idx + 1 where {ONE}"
+        ),
+        "note_key_is_that_of_the_note": change(
+            f"update {SEARCH} set note_key = note_key + 1 where {ONE}"
+        ),
+        "features_are_finite": change(f"update {SEARCH} set session_n = 'nan' where {ONE}"),
+        "scaling_is_that_of_fit": change(
+            f"update {SEARCH} set n_history = n_history + 0.001 where fold = 'fit'"
+        ),
+        "vocabularies_are_those_of_fit": change(
+            f"update {SEARCH} set gender = (select max(gender) + 1 from {SEARCH}) where {ONE}"
+        ),
+        "note_ids_are_met_in_fit": change(f"update {SEARCH} set note_id = 1000000 where {ONE}"),
+        "ids_are_not_negative": change(f"update {SEARCH} set note_id = -1 where {ONE}"),
+        "order_is_not_that_of_display": change(
+            f"""
+            create or replace table {SEARCH} as
+            select f.* from {SEARCH} as f inner join (
+                select request_id, note_idx, min(shown_rank) as shown_rank
+                from core.impressions group by all
+            ) as i using (request_id, note_idx)
+            order by f.request_id, i.shown_rank
+            """
+        ),
+        "a_request_stands_together": change(
+            f"create or replace table {SEARCH} as from {SEARCH} order by rowid = 0, rowid"
+        ),
+        "most_candidates_have_their_note": change(
+            f"update {SEARCH} set note_key = null; update core.notes set note_key = null"
+        ),
+        "fit_is_most_of_train": change(
+            f"update {SEARCH} set fold = 'fit' where fold = 'validation'",
+            "scaling_is_that_of_fit",
+        ),
+    },
+    "features.search_vocabularies": {
+        "ids_are_dense_from_1": change(
+            "update features.search_vocabularies set id = 0 where feature = 'gender' and id = 1"
+        ),
+        "ids_are_those_of_the_feature_table": change(
+            """
+            delete from features.search_vocabularies where feature = 'location' and id =
+            (select max(id) from features.search_vocabularies where feature = 'location')
+            """
+        ),
+        "no_published_id_is_a_feature": change(
+            "insert into features.search_vocabularies values ('note_idx', '7', 1)"
+        ),
+        "values_are_no_words_for_missing": change(
+            "update features.search_vocabularies set value = 'nan' "
+            "where feature = 'gender' and id = 1"
+        ),
+    },
+    "features.search_statistics": {
+        "statistics_are_finite": change(
+            "update features.search_statistics set mean = 'nan' where feature = 'n_history'"
+        ),
+        "deviations_are_positive": change(
+            "update features.search_statistics set deviation = 0 where feature = 'n_history'"
+        ),
+        "no_published_id_is_a_feature": change(
+            "insert into features.search_statistics values ('user_idx', 0, 1)"
+        ),
+    },
+    RUN: {
+        "every_test_candidate_is_scored": change(f"delete from {RUN} where {ONE_SCORE}"),
+        "only_test_candidates_are_scored": change(
+            f"insert into {RUN} values (0, 999999999, 0.5, 1)"
+        ),
+        "scores_are_finite": change(f"update {RUN} set score = 'nan' where {ONE_SCORE}"),
+        "scores_differ": change(f"update {RUN} set score = 1"),
+        "shown_rank_is_that_of_the_log": change(
+            f"update {RUN} set shown_rank = shown_rank + 1 where {ONE_SCORE}"
+        ),
+        "scores_do_not_follow_the_display": change(f"update {RUN} set score = - shown_rank"),
+    },
+    BOARD: {
+        "every_model_stands_beside_the_anchors": change(
+            f"delete from {BOARD} where run = 'popularity' and metric = 'mrr@10'"
+        ),
+        "both_tasks_and_modes_are_there": change(
+            f"delete from {BOARD} where task = 'search' and mode = 'official'"
+        ),
+        "kind_is_model_or_anchor": change(
+            f"update {BOARD} set kind = 'baseline' where run = 'bm25_search'"
+        ),
+        "values_are_in_0_to_1": scores("popularity", "mrr@10", "value = -0.5, low = -0.6"),
+        "intervals_enclose_their_value": scores("popularity", "mrr@10", "low = value + 0.001"),
+        "nothing_is_above_the_oracle": scores("oracle", "mrr@10", "value = 0, low = 0"),
+        "chance_is_a_half": scores("random", "auc", "value = 0.501"),
+        "display_and_its_reverse_mirror_each_other": scores(
+            "display_order", "gauc", "value = value + 0.001"
+        ),
+        "every_test_request_is_counted": scores("bm25_search", "gauc", "n_requests = 7"),
+        "no_test_request_is_missing": scores("bm25_search", "gauc", "n_missing = 1"),
+        "no_model_knows_the_answers": scores("bm25_search", "gauc", "value = 0.99"),
+        "no_model_is_below_chance": scores(
+            "bm25_search", "mrr@10", "value = 0.01, low = 0, high = 0.02"
+        ),
+    },
+}
