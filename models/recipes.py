@@ -11,7 +11,7 @@ Task = Literal["search", "recommendation"]
 
 @dataclass(frozen=True, kw_only=True)
 class BM25Recipe:
-    """Weights of `models.bm25.BM25Ranker`, at the defaults of the package rank-bm25."""
+    """Weights of `models.bm25.BM25Index`, at the defaults of the package rank-bm25."""
 
     name: str
     task: Task

@@ -17,6 +17,7 @@ defs = dg.Definitions(
         *features.tables,
         *training.rankers,
         evaluation.leaderboard,
+        evaluation.retrieval,
         reports.overview,
     ],
     jobs=[automation.everything, automation.views, automation.evaluate],

@@ -8,6 +8,7 @@ data gives an empty run and says why.
 import dataclasses
 import json
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,12 @@ from models.recipes import BM25Recipe, DCNV2Recipe
 from qilin_dagster.features import HISTORY_LENGTH, FeatureColumns, read_feature_columns
 from qilin_dagster.lake import Written, write_rows
 from qilin_dagster.leaderboard import Candidates, ScoredRun, read_candidates
+from qilin_dagster.note_words import read_note_words
+from qilin_dagster.retrieval import RECALL_AT, retrieval
 
 if TYPE_CHECKING:
     import duckdb
+    from numpy.typing import NDArray
 
 RUN_SCHEMA = pa.schema(
     [
@@ -32,16 +36,25 @@ RUN_SCHEMA = pa.schema(
         ("shown_rank", pa.int64()),
     ]
 )
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 
 Report = Callable[[str], None]
 
 
 def train_bm25(
-    connection: "duckdb.DuckDBPyConnection", recipe: BM25Recipe, folder: Path, report: Report
+    connection: "duckdb.DuckDBPyConnection",
+    note_words: Path,
+    recipe: BM25Recipe,
+    folder: Path,
+    report: Report,
 ) -> Written:
-    """Score the test candidates by words, with word weights from all notes of core.notes."""
-    from models.bm25 import BM25Ranker, tokenize
+    """Score the test candidates by words, with word weights from all notes.
+
+    ``note_words`` is the snapshot folder of features.note_words. A search recipe also looks for
+    the clicked notes among all notes, see `retrieval`.
+    """
+    from models.bm25 import BM25Index
+    from models.words import tokenize
 
     pseudo = "query" if recipe.task == "search" else "pseudo_query"
     requests = connection.execute(
@@ -50,32 +63,54 @@ def train_bm25(
         [f"{recipe.task}_test"],
     ).fetchall()
     candidates = read_candidates(connection, recipe.task)
-    notes = connection.execute(
-        "select note_idx, concat_ws(' ', note_title, note_content) from core.notes order by 1"
-    ).fetchall()
-    report(f"{recipe.name}: cutting {len(notes):,} notes into words")
-    corpus = [tokenize(text) for _, text in notes]
+    notes = read_note_words(note_words)
     # A candidate whose note is not in the notes table has no words: one empty note stands for all.
-    known = np.array([note_idx for note_idx, _ in notes], dtype=np.int64)
-    row = np.searchsorted(known, candidates.pid)
-    is_known = np.isin(candidates.pid, known)
-    row = np.where(is_known, row, len(known))
-    queries = [tokenize(query or "") for _, query in requests]
-    row_numbers = np.array([row_number for row_number, _ in requests], dtype=np.int64)
-    offsets = np.append(np.searchsorted(candidates.qid, row_numbers), len(candidates.qid))
+    offsets = np.append(notes.offsets, notes.offsets[-1])
+    row, is_known = _rows(notes.note_idx, candidates.pid)
+    query, query_offsets = _flat([notes.numbers(tokenize(text or "")) for _, text in requests])
+    qid = np.array([row_number for row_number, _ in requests], dtype=np.int64)
+    request_offsets = np.append(np.searchsorted(candidates.qid, qid), len(candidates.qid))
+    report(f"{recipe.name}: indexing {len(notes.note_idx):,} notes")
     try:
-        ranker = BM25Ranker([*corpus, []], k1=recipe.k1, b=recipe.b, epsilon=recipe.epsilon)
-        scores = ranker.score_requests(queries, offsets, row)
+        index = BM25Index(
+            notes.word_id, offsets, len(notes.ids), k1=recipe.k1, b=recipe.b, epsilon=recipe.epsilon
+        )
+        scores = index.score_requests(query, query_offsets, row, request_offsets)
     except TooLittleData as reason:
         return _not_trained(folder, recipe, reason)
-    facts = {
+    facts: dict[str, Any] = {
         "constant_share": scores.constant_share,
-        "n_notes": len(notes),
+        "n_notes": len(notes.note_idx),
         "candidates_without_note": int((~is_known).sum()),
     }
+    if recipe.task == "search":
+        report(f"{recipe.name}: searching all notes for {len(qid):,} queries")
+        known = notes.note_idx
+        found = [
+            index.top(words, max(RECALL_AT))[0]
+            for words in np.split(query, query_offsets[1:-1])[: len(qid)]
+        ]
+        facts["retrieval"] = retrieval(candidates, qid, [known[rows] for rows in found], len(known))
     (folder / "model.json").write_text(_described(recipe, facts), encoding="utf-8")
     run = ScoredRun(recipe.name, candidates.qid, candidates.pid, scores.score)
     return _write_run(folder, run, candidates, facts)
+
+
+def _rows(
+    note_idx: "NDArray[np.int64]", wanted: "NDArray[np.int64]"
+) -> "tuple[NDArray[np.int64], NDArray[np.bool_]]":
+    """Where the wanted notes stand, len(note_idx) for one that is not there; and which are."""
+    order = np.argsort(note_idx)
+    place = np.searchsorted(note_idx, wanted, sorter=order)
+    row = np.append(order, len(note_idx))[place]
+    is_known = np.append(note_idx, -1)[row] == wanted
+    return np.where(is_known, row, len(note_idx)), is_known
+
+
+def _flat(lists: list[list[int]]) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
+    """Lists one after the other, and where each begins and the last ends."""
+    offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
+    return np.fromiter(chain.from_iterable(lists), dtype=np.int64, count=offsets[-1]), offsets
 
 
 def train_dcn_v2(

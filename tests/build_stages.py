@@ -17,7 +17,8 @@ import polars  # noqa: F401
 import vl_convert  # noqa: F401
 
 import models.bm25
-import models.loop  # noqa: F401
+import models.loop
+import models.words  # noqa: F401
 import qilin_dagster.leaderboard
 import qilin_dagster.report
 import qilin_dagster.training  # noqa: F401
@@ -99,7 +100,12 @@ def stages(data: Path, lake: Path) -> Iterator[tuple[str, Callable[[], object]]]
         lambda: [asset(lakehouse=lakehouse) for asset in features.tables],
     )
     yield "training", rankers
-    yield "evaluation", lambda: evaluation.leaderboard(lakehouse=lakehouse)
+    yield (
+        "evaluation",
+        lambda: [
+            asset(lakehouse=lakehouse) for asset in (evaluation.leaderboard, evaluation.retrieval)
+        ],
+    )
     yield "reports", lambda: reports.overview(lakehouse=lakehouse)
     yield "serve", engine.serve
 

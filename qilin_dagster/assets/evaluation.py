@@ -14,6 +14,8 @@ log = logging.getLogger("qilin")
 
 READS = ("core.impressions", "core.requests")
 RUNS = tuple(f"training.{recipe.name}" for recipe in RECIPES)
+# They look for notes in the whole corpus, too.
+FIRST_STAGES = ("training.bm25_search",)
 CODE_VERSION = "1"
 HEADLINE = ("mrr@10", "map@10", "ndcg@10", "gauc")
 
@@ -62,6 +64,48 @@ def leaderboard(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[t
         metadata=metadata,
         data_version=dg.DataVersion(manifest.snapshot_id),
         check_results=check_table(engine, SUITE),
+    )
+
+
+RETRIEVAL_DESCRIPTION = (
+    "One row per (task, run, protocol, metric): recall of the clicked notes among the first notes "
+    "a run finds in the whole corpus, with 95 % bootstrap intervals over requests. Another "
+    "question than the leaderboard's, whose runs order the notes that were shown."
+)
+RETRIEVAL_SUITE = table_suite("evaluation.retrieval", RETRIEVAL_DESCRIPTION)
+
+
+@dg.asset(
+    key=["evaluation", "retrieval"],
+    deps=[dg.AssetKey(run.split(".")) for run in FIRST_STAGES],
+    group_name="evaluation",
+    kinds={"numpy", "table"},
+    description=RETRIEVAL_DESCRIPTION,
+    check_specs=check_specs(RETRIEVAL_SUITE),
+)
+def retrieval(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster asks for it bare
+    from qilin_dagster.retrieval import CODE_VERSION, retrieval_table
+
+    manifests = {run: lakehouse.store.manifest(run) for run in FIRST_STAGES}
+    rows = [
+        {"task": "search", "run": run.removeprefix("training.").removesuffix("_search"), **row}
+        for run, manifest in manifests.items()
+        for row in (manifest.facts.get("retrieval", []) if manifest else [])
+    ]
+    engine = lakehouse.engine()
+    published = lakehouse.store.publish(
+        "evaluation.retrieval",
+        inputs=engine.inputs(FIRST_STAGES),
+        code_version=CODE_VERSION,
+        write=lambda folder: write_rows(retrieval_table(rows), folder),
+    )
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": published.n_rows,
+            **{f"{row['run']} {row['metric']}": row["value"] for row in rows},
+        },
+        data_version=dg.DataVersion(published.snapshot_id),
+        check_results=check_table(engine, RETRIEVAL_SUITE),
     )
 
 

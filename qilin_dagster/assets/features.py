@@ -1,4 +1,5 @@
-"""Stage 3, features: per task a table of (request, candidate) rows, and what they were made with.
+"""Stage 3, features: per task a table of (request, candidate) rows, and what they were made with;
+the words of all notes.
 
 Vocabularies and statistics are tables of their own, so that one can look at them and check them;
 training waits for both.
@@ -139,8 +140,52 @@ def _rows_and_columns(manifest: Manifest) -> dict[str, dg.MetadataValue]:
     }
 
 
+NOTE_WORDS_DESCRIPTION = (
+    "One row per (word_id): a word of titles and bodies and how often it stands in them. Beside "
+    "the table, the words of every note as memory-mappable arrays, for BM25."
+)
+NOTE_WORDS_SUITE = table_suite("features.note_words", NOTE_WORDS_DESCRIPTION)
+
+
+@dg.asset(
+    key=["features", "note_words"],
+    deps=[dg.AssetKey(["core", "notes"])],
+    group_name="features",
+    kinds={"python", "table"},
+    description=NOTE_WORDS_DESCRIPTION,
+    check_specs=check_specs(NOTE_WORDS_SUITE),
+)
+def note_words(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster asks for it bare
+    from qilin_dagster.note_words import CODE_VERSION, TABLE, build_note_words
+
+    engine = lakehouse.engine()
+    connection = engine.connect()
+    try:
+        manifest = lakehouse.store.publish(
+            TABLE,
+            inputs=engine.inputs(("core.notes",)),
+            code_version=CODE_VERSION,
+            write=lambda folder: build_note_words(connection, folder, log.info),
+        )
+    finally:
+        connection.close()
+    log.info("%s: %s words", TABLE, f"{manifest.n_rows:,}")
+    return dg.MaterializeResult(
+        metadata={
+            **_rows_and_columns(manifest),
+            "notes": manifest.facts["n_notes"],
+            "word occurrences": manifest.facts["n_times"],
+        },
+        data_version=dg.DataVersion(manifest.snapshot_id),
+        check_results=check_table(engine, NOTE_WORDS_SUITE),
+    )
+
+
 tables = [
-    make(task)
-    for make in (_ranking_features, _vocabularies, _statistics)
-    for task in ("search", "recommendation")
+    *(
+        make(task)
+        for make in (_ranking_features, _vocabularies, _statistics)
+        for task in ("search", "recommendation")
+    ),
+    note_words,
 ]

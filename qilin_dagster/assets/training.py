@@ -18,7 +18,8 @@ from qilin_dagster.resources import Lakehouse
 
 log = logging.getLogger("qilin")
 
-BM25_READS = ("core.impressions", "core.requests", "core.notes")
+NOTE_WORDS = "features.note_words"
+BM25_READS = ("core.impressions", "core.requests", NOTE_WORDS)
 
 
 def _bm25(recipe: BM25Recipe) -> dg.AssetsDefinition:
@@ -53,7 +54,13 @@ def _bm25(recipe: BM25Recipe) -> dg.AssetsDefinition:
                 recipe,
                 engine.inputs(BM25_READS),
                 CODE_VERSION,
-                lambda folder: train_bm25(connection, recipe, folder, log.info),
+                lambda folder: train_bm25(
+                    connection,
+                    lakehouse.store.snapshot_folder(NOTE_WORDS),
+                    recipe,
+                    folder,
+                    log.info,
+                ),
             )
         finally:
             connection.close()
@@ -150,6 +157,8 @@ def _metadata(lakehouse: Lakehouse, manifest: Manifest, recipe: str) -> dict[str
     }
     if "not_trained" in manifest.facts:
         metadata["not trained"] = dg.MetadataValue.text(manifest.facts["not_trained"])
+    for row in manifest.facts.get("retrieval", ()):
+        metadata[f"{row['metric']}, {row['protocol']}"] = dg.MetadataValue.float(row["value"])
     history = manifest.facts.get("history")
     if history:
         metadata["best validation MRR@10"] = dg.MetadataValue.float(history["best_metric"])

@@ -1,0 +1,112 @@
+"""The words of all notes, cut once and stored; both tasks' BM25 reads them. Knows no Dagster.
+
+The snapshot holds the vocabulary as a table, a row per word, and beside it three flat arrays, so
+that two million notes are read by mapping them into memory:
+
+- ``note_idx.npy`` int64 (C,), the notes in the order of note_key. The order decides ties, and that
+  of the published ids would give clicks away;
+- ``offsets.npy`` int64 (C + 1,), where the words of each note begin;
+- ``word_id.npy`` int32 (T,), the words of all notes one after the other.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from qilin_dagster.lake import Written, write_rows
+
+if TYPE_CHECKING:
+    import duckdb
+    from numpy.typing import NDArray
+
+CODE_VERSION = "1"
+TABLE = "features.note_words"
+# Enough for the cost of a call not to show; the texts of so many notes are in memory at once.
+NOTES_AT_ONCE = 10_000
+NOTES_PER_REPORT = 200_000
+
+
+@dataclass(frozen=True)
+class NoteWords:
+    """C notes and their T words, by number; the arrays are memory-mapped.
+
+    Attributes:
+        note_idx: int64 (C,).
+        offsets: int64 (C + 1,); note i has word_id[offsets[i]:offsets[i + 1]].
+        word_id: int32 (T,), in 0..V-1.
+        ids: the V words and their numbers.
+    """
+
+    note_idx: "NDArray[np.int64]"
+    offsets: "NDArray[np.int64]"
+    word_id: "NDArray[np.int32]"
+    ids: dict[str, int]
+
+    def numbers(self, words: Sequence[str]) -> list[int]:
+        """Numbers of these words, -1 for one that no note holds."""
+        return [self.ids.get(word, -1) for word in words]
+
+
+def build_note_words(
+    connection: "duckdb.DuckDBPyConnection", folder: Path, report: Callable[[str], None]
+) -> Written:
+    """Cut title and body of every note of core.notes into words, in the order of note_key."""
+    import pyarrow as pa
+
+    from models.words import WordNumbers, number_words
+
+    numbers = WordNumbers()
+    note_idx, n_words = [], []
+    n_times = np.zeros(0, dtype=np.int64)
+    notes = connection.execute(
+        "select note_idx, concat_ws(' ', note_title, note_content) from core.notes "
+        "order by note_key, note_idx"
+    )
+    with (folder / "word_id.npy").open("wb") as file:
+        _write_header(file, 0)
+        while rows := notes.fetchmany(NOTES_AT_ONCE):
+            word_id, n_of_note = number_words([text for _, text in rows], numbers)
+            file.write(word_id.tobytes())
+            note_idx.append(np.array([note for note, _ in rows], dtype=np.int64))
+            n_words.append(n_of_note)
+            n_times = np.pad(n_times, (0, len(numbers.words) - len(n_times)))
+            n_times += np.bincount(word_id, minlength=len(n_times))
+            n_done = sum(map(len, note_idx))
+            if n_done % NOTES_PER_REPORT == 0:
+                report(f"{TABLE}: {n_done:,} notes cut into words")
+        # The header leaves room for any length.
+        file.seek(0)
+        _write_header(file, int(n_times.sum()))
+    np.save(folder / "note_idx.npy", np.concatenate([np.zeros(0, dtype=np.int64), *note_idx]))
+    np.save(folder / "offsets.npy", np.cumsum(np.concatenate([[0], *n_words]), dtype=np.int64))
+    table = pa.table(
+        {
+            "word_id": np.arange(len(n_times), dtype=np.int32),
+            "word": pa.array(numbers.words, pa.string()),
+            "n_times": n_times,
+        }
+    )
+    facts = {"n_notes": sum(map(len, note_idx)), "n_times": int(n_times.sum())}
+    return write_rows(table, folder, facts)
+
+
+def read_note_words(folder: Path) -> NoteWords:
+    """The words in a snapshot folder of features.note_words."""
+    import polars as pl
+
+    words = pl.read_parquet(folder / "part-0.parquet", columns=["word_id", "word"])
+    return NoteWords(
+        note_idx=np.load(folder / "note_idx.npy", mmap_mode="r"),
+        offsets=np.load(folder / "offsets.npy", mmap_mode="r"),
+        # An array without elements cannot be mapped.
+        word_id=np.load(folder / "word_id.npy", mmap_mode="r" if len(words) else None),
+        ids=dict(zip(words["word"], words["word_id"], strict=True)),
+    )
+
+
+def _write_header(file: BinaryIO, n: int) -> None:
+    header = {"descr": "<i4", "fortran_order": False, "shape": (n,)}
+    np.lib.format.write_array_header_1_0(file, header)
