@@ -36,7 +36,7 @@ check: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy qilin_dagster models
-	$(BIN)/sqlfluff lint sql
+	$(BIN)/sqlfluff lint --processes 2 sql
 	$(BIN)/python -m qilin_dagster.catalog_page --check
 
 docs: .venv/installed

@@ -34,6 +34,10 @@ def scores(run: str, metric: str, assignments: str) -> Break:
     )
 
 
+def found(assignments: str, metric: str) -> Break:
+    return change(f"update evaluation.retrieval set {assignments} where metric = '{metric}'")
+
+
 BREAKS: dict[str, dict[str, Break]] = {
     "bias.click_rate_by_position": {
         "position_bin_is_0_to_11": change(
@@ -264,6 +268,19 @@ BREAKS: dict[str, dict[str, Break]] = {
             "insert into features.search_statistics values ('user_idx', 0, 1)"
         ),
     },
+    "features.note_words": {
+        "word_ids_are_dense_from_0": change("update features.note_words set word_id = word_id + 1"),
+        "words_are_unique": change(
+            "update features.note_words set word = "
+            "(select word from features.note_words where word_id = 1) where word_id = 0"
+        ),
+        "word_is_never_null": change(
+            "update features.note_words set word = null where word_id = 0"
+        ),
+        "every_word_stands_in_a_note": change(
+            "update features.note_words set n_times = 0 where word_id = 0"
+        ),
+    },
     RUN: {
         "every_test_candidate_is_scored": change(f"delete from {RUN} where {ONE_SCORE}"),
         "only_test_candidates_are_scored": change(
@@ -299,5 +316,12 @@ BREAKS: dict[str, dict[str, Break]] = {
         "no_model_is_below_chance": scores(
             "bm25_search", "mrr@10", "value = 0.01, low = 0, high = 0.02"
         ),
+    },
+    "evaluation.retrieval": {
+        "recalls_are_in_0_to_1": found("value = -0.5, low = -0.6", "recall@100"),
+        "intervals_enclose_their_value": found("high = value - 0.001, low = 0", "recall@100"),
+        "more_notes_find_no_less": found("value = 0.9, high = 0.95", "recall@100"),
+        "every_test_request_is_counted": found("n_requests = 7", "recall@500"),
+        "all_notes_are_searched": found("n_notes = n_notes - 1", "recall@500"),
     },
 }

@@ -6,11 +6,14 @@ Raw is that of the twin; runs are scores drawn at random, so that nothing is tra
 from pathlib import Path
 
 import duckdb
+import numpy as np
 
 from qilin_dagster.assets.training import RECIPES
 from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.features import TASKS, build_features, statistics_rows, vocabulary_rows
 from qilin_dagster.leaderboard import ScoredRun, leaderboard, read_candidates
+from qilin_dagster.note_words import build_note_words
+from qilin_dagster.retrieval import RECALL_AT, retrieval, retrieval_table
 from qilin_dagster.sources.twin import write_twin
 from tests.conftest import build_views
 
@@ -32,7 +35,9 @@ def build(folder: Path) -> duckdb.DuckDBPyConnection:
         connection.execute(f"create schema {schema}")
     for task in TASKS:
         _store_features(connection, task, folder)
+    _store_note_words(connection, folder)
     _store_runs(connection)
+    _store_retrieval(connection)
     for relation in relations(connection):
         connection.execute(f"create table valid_{relation} as from {relation}")
     return connection
@@ -67,6 +72,32 @@ def _store_features(connection: duckdb.DuckDBPyConnection, task: str, folder: Pa
     )
     connection.execute(f"create table features.{task}_vocabularies as from vocabularies")
     connection.execute(f"create table features.{task}_statistics as from statistics")
+
+
+def _store_note_words(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    folder = folder / "note_words"
+    folder.mkdir()
+    build_note_words(connection, folder, print)
+    connection.execute(
+        f"create table features.note_words as from read_parquet('{folder}/part-0.parquet')"
+    )
+
+
+def _store_retrieval(connection: duckdb.DuckDBPyConnection) -> None:
+    """A first stage that finds notes at random."""
+    candidates = read_candidates(connection, "search")
+    qid = np.unique(candidates.qid)
+    notes = connection.execute("select note_idx from core.notes order by 1").fetchnumpy()[
+        "note_idx"
+    ]
+    draw = np.random.default_rng(5)
+    found = [draw.choice(notes, max(RECALL_AT), replace=False) for _ in qid]
+    rows = [
+        {"task": "search", "run": "bm25", **row}
+        for row in retrieval(candidates, qid, found, len(notes))
+    ]
+    found_rows = retrieval_table(rows)  # noqa: F841 # DuckDB reads it by name
+    connection.execute("create table evaluation.retrieval as from found_rows")
 
 
 def _store_runs(connection: duckdb.DuckDBPyConnection) -> None:
