@@ -1,0 +1,208 @@
+"""Cross-encoder: a BERT reads query and note together, and a head on [CLS] scores them.
+
+Source: Nogueira and Cho 2019 (arXiv 1901.04085), trained on whole lists of exposures.
+
+Shapes: B = pairs of a batch, L = tokens of the longest pair, N = candidates of all requests.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import BertConfig, BertForSequenceClassification
+
+from models import loop
+from models.encoder import WEIGHTS, by_length, encoder_config, new_bert, save, scoring, tensors
+from models.loop import Progress, TrainingHistory
+from models.losses import listwise_loss, pointwise_loss
+from models.metrics import FloatArray
+from models.ranking_data import metric_on, require_enough, rows_of_requests
+from models.recipes import CrossEncoderRecipe, Encoder, Training
+from models.text_data import IntArray, NoteTexts, TextRequests, adamw, drawn
+from models.tokens import Sequences, pairs
+
+# Scores are not told apart where padding or the order of sums could have made the difference.
+SCORE_DECIMALS = 4
+TOKENS_PER_SCORED_BATCH = 16_384
+
+
+class CrossEncoder(nn.Module):
+    """A BERT with a linear head on the last state of [CLS], as transformers classifies."""
+
+    def __init__(self, bert: BertForSequenceClassification) -> None:
+        super().__init__()
+        self.bert = bert
+
+    def forward(self, sequences: dict[str, Tensor]) -> Tensor:
+        """Logits of a click, float32 (B,)."""
+        logit_B1: Tensor = self.bert(**sequences).logits
+        return logit_B1[:, 0].float()
+
+
+class CrossEncoderLearner:
+    """The cross-encoder with its folds, for `models.loop.train`.
+
+    Of a request with more exposures than the recipe's list size, a clicked one and others are
+    drawn anew in each epoch.
+    """
+
+    model: CrossEncoder
+
+    def __init__(
+        self,
+        model: CrossEncoder,
+        notes: NoteTexts,
+        fit: TextRequests,
+        validation: TextRequests,
+        recipe: CrossEncoderRecipe,
+        place: torch.device,
+    ) -> None:
+        self.model = model.to(place)
+        self.n_fit_requests, self.n_validation_requests = fit.n_requests, validation.n_requests
+        self._notes, self._fit, self._validation = notes, fit, validation
+        self._recipe, self._place = recipe, place
+        self._metric = metric_on(validation)
+        self._rows = np.zeros(0, dtype=np.int64)
+        self._offsets = np.zeros(1, dtype=np.int64)
+
+    def optimisers(self, training: Training) -> Sequence[torch.optim.Optimizer]:
+        return adamw(self.model, training)
+
+    def batches(self, order: np.random.Generator) -> list[IntArray]:
+        fit, n = self._fit, self._recipe.list_size
+        clicked, _ = drawn(order, fit.request_offsets, fit.labels > 0, 1)
+        is_first = np.zeros(fit.n_candidates, dtype=bool)
+        is_first[clicked] = True
+        unclicked, _ = drawn(order, fit.request_offsets, fit.labels == 0, 1)
+        is_first[unclicked] = True
+        others, _ = drawn(order, fit.request_offsets, ~is_first, max(0, n - 2))
+        self._rows = np.sort(np.concatenate([clicked, unclicked, others]))
+        request = fit.request_index[self._rows]
+        n_drawn = np.bincount(request, minlength=fit.n_requests)
+        self._offsets = np.concatenate([[0], np.cumsum(n_drawn)])
+        requests = order.permutation(fit.n_requests)
+        per_batch = max(1, self._recipe.training.candidates_per_batch // n)
+        return [requests[start : start + per_batch] for start in range(0, len(requests), per_batch)]
+
+    def loss(self, requests: IntArray) -> Tensor:
+        at, offsets = rows_of_requests(self._offsets, requests)
+        rows = self._rows[at]
+        request = np.repeat(np.arange(len(requests)), np.diff(offsets))
+        sequences = _pairs(self._notes, self._fit, rows, requests[request], self._recipe.encoder)
+        score_B: Tensor = self.model(tensors(sequences, self._place))
+        label_B = torch.from_numpy(self._fit.labels[rows]).to(self._place)
+        if self._recipe.training.loss == "pointwise":
+            return pointwise_loss(score_B, label_B)
+        return listwise_loss(
+            score_B,
+            label_B,
+            torch.from_numpy(request).to(self._place),
+            torch.from_numpy(np.arange(len(rows)) - offsets[:-1][request]).to(self._place),
+            len(requests),
+        )
+
+    def validate(self) -> float:
+        return self._metric(
+            scores(self.model, self._notes, self._validation, self._recipe.encoder, self._place)
+        )
+
+
+def train(
+    notes: NoteTexts,
+    n_vocabulary: int,
+    fit: TextRequests,
+    validation: TextRequests,
+    recipe: CrossEncoderRecipe,
+    *,
+    device: str = "auto",
+    checkpoint: Path | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> tuple[CrossEncoder, TrainingHistory]:
+    """Train on the fit fold and keep the weights that are best on the validation fold.
+
+    Arguments and errors as `models.bi_encoder.train`; the model comes back on the CPU.
+    """
+    require_enough(fit, recipe.training.min_fit_requests, "train")
+    require_enough(validation, recipe.training.min_validation_requests, "validate")
+    learner, history = loop.train(
+        lambda place: CrossEncoderLearner(
+            new_model(recipe, encoder_config(recipe.encoder, n_vocabulary, notes.special)),
+            notes,
+            fit,
+            validation,
+            recipe,
+            place,
+        ),
+        recipe.training,
+        device=device,
+        checkpoint=checkpoint,
+        on_progress=on_progress,
+    )
+    return learner.model.cpu(), history
+
+
+def new_model(recipe: CrossEncoderRecipe, config: BertConfig) -> CrossEncoder:
+    """The model of a recipe: a new head, on random weights or the checkpoint's."""
+    config.num_labels = 1
+    bert = BertForSequenceClassification(config)
+    if recipe.encoder.checkpoint is not None:
+        weights = new_bert(recipe.encoder, config).state_dict()
+        left_out = bert.bert.load_state_dict(weights, strict=False).missing_keys
+        if {name for name in left_out if not name.startswith("pooler.")}:
+            raise ValueError(f"{recipe.encoder.checkpoint} lacks weights: {', '.join(left_out)}")
+    return CrossEncoder(bert)
+
+
+def scores(
+    model: CrossEncoder,
+    notes: NoteTexts,
+    requests: TextRequests,
+    encoder: Encoder,
+    place: torch.device,
+) -> FloatArray:
+    """Click logits of all candidates, float64 (N,), in the order of the data."""
+    model.to(place)
+    request = requests.request_index
+    length = requests.queries.lengths(request, encoder.max_query_tokens)
+    length = length + notes.lists.lengths(requests.note, encoder.max_note_tokens) + 3
+    score_N = np.zeros(requests.n_candidates)
+    with scoring(model, place):
+        for rows in by_length(length, TOKENS_PER_SCORED_BATCH):
+            sequences = _pairs(notes, requests, rows, request[rows], encoder)
+            score_N[rows] = model(tensors(sequences, place)).cpu().numpy()
+    return np.round(score_N, SCORE_DECIMALS)
+
+
+def save_model(model: CrossEncoder, tokenizer: Tokenizer, folder: Path) -> None:
+    """Write weights.safetensors, config.json and tokenizer.json."""
+    save(
+        model.bert.state_dict(),
+        model.bert.config,
+        tokenizer,
+        folder,
+        architectures=["BertForSequenceClassification"],
+    )
+
+
+def load_model(folder: Path) -> CrossEncoder:
+    """The model that `save_model` wrote, set to score."""
+    bert = BertForSequenceClassification(BertConfig.from_pretrained(folder))
+    bert.load_state_dict(load_file(folder / WEIGHTS))
+    return CrossEncoder(bert).eval()
+
+
+def _pairs(
+    notes: NoteTexts,
+    requests: TextRequests,
+    rows: IntArray,
+    request: IntArray,
+    encoder: Encoder,
+) -> Sequences:
+    n_max = (encoder.max_query_tokens, encoder.max_note_tokens)
+    return pairs(
+        notes.special, requests.queries, request, notes.lists, requests.note[rows], n_max
+    )
