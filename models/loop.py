@@ -1,34 +1,67 @@
-"""The one training loop: seed, device, whole-request batches, early stopping on a validation fold.
+"""The one training loop: seed, device, steps, early stopping on a validation fold, checkpoints.
 
-The folds are the caller's: this loop sees a fit fold and a validation fold, never the test rows.
-
-Shapes: B = candidates in the batch, R = requests in the batch, N = candidates of all requests.
+What is learnt, from which requests, by which loss, is the learner's; the loop sees a fit fold and
+a validation metric, never the test rows.
 """
 
 import contextlib
+import json
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import DTypeLike, NDArray
-from torch import Tensor
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
-from models.dcn_v2 import DCNV2, DCNV2Config
-from models.losses import listwise_loss, pointwise_loss
-from models.metrics import FloatArray
-from models.ranking_data import RankingData, TooLittleData, metric_on, rows_of_requests
 from models.recipes import Training
 
-ValidationMetric = Callable[[FloatArray], float]
+# A learner tells how far it is after so many steps, and saves where it is after so many seconds.
+STEPS_PER_PROGRESS = 10
+SECONDS_PER_CHECKPOINT = 300.0
+
+
+class Learner(Protocol):
+    """A model with its data: all that the loop must know of a ranker."""
+
+    @property
+    def model(self) -> nn.Module: ...
+    @property
+    def n_fit_requests(self) -> int: ...
+    @property
+    def n_validation_requests(self) -> int: ...
+
+    def optimisers(self, training: Training) -> Sequence[torch.optim.Optimizer]:
+        """Optimisers of all trainable parameters, each parameter in one of them."""
+        ...
+
+    def batches(self, order: np.random.Generator) -> list[NDArray[np.int64]]:
+        """Fit requests of each step of one epoch; `order` is the only source of chance."""
+        ...
+
+    def loss(self, requests: NDArray[np.int64]) -> Tensor:
+        """Mean loss over these requests, on the model's device, with its gradient."""
+        ...
+
+    def validate(self) -> float:
+        """A metric on the validation fold, higher is better; called in evaluation mode."""
+        ...
+
+
+AnyLearner = TypeVar("AnyLearner", bound=Learner)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What the callback sees after every step, and once more after each validation.
+    """What the callback sees every few steps, and once more after each validation.
 
     `loss` is the mean of the epoch so far; `validation_metric` is None until the epoch is over.
     """
@@ -67,291 +100,314 @@ class TrainingHistory:
 
 
 def train(
-    config: DCNV2Config,
-    fit: RankingData,
-    validation: RankingData,
+    build: Callable[[torch.device], AnyLearner],
     training: Training,
     *,
-    validation_metric: ValidationMetric | None = None,
     device: str = "auto",
+    checkpoint: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-) -> tuple[DCNV2, TrainingHistory]:
+) -> tuple[AnyLearner, TrainingHistory]:
     """Train on the fit fold and keep the weights that are best on the validation fold.
 
-    The same seed, data and device give the same weights.
+    The same seed, data and device give the same weights, interrupted and resumed or not.
 
     Args:
-        config: the model to build.
-        fit: requests to learn from; with the listwise loss those without a choice are left out.
-        validation: other requests, say the last hours before the test rows.
-        training: loss, seed, batch size, learning rate, when to stop.
-        validation_metric: from float64 scores (N,) of the validation candidates to a number,
-            higher is better; None means MRR@10, ties in expectation.
+        build: makes the learner on a device; called with the seed set.
+        training: seed, learning rate, when to stop.
         device: `auto` (a GPU if there is one), or a torch device.
+        checkpoint: file to save to every few minutes, after each epoch and when the process is
+            asked to end (SIGINT, SIGTERM), and to go on from if it is there. It must belong to the
+            same data and recipe, which is for the caller to see to.
         on_progress: called every ten steps and after each validation.
 
     Returns:
-        The model, set to score, on the CPU; and what happened.
+        The learner, its model set to score; and what happened.
 
     Raises:
-        TooLittleData: too few requests with both clicked and unclicked notes in either fold; its
-            message is a sentence for the user.
-        ValueError: ids outside the config's vocabularies, feature counts that do not fit.
         FloatingPointError: the loss became infinite or NaN.
+        ValueError: a checkpoint of another model.
     """
-    _require_enough(fit, training.min_fit_requests, "train")
-    _require_enough(validation, training.min_validation_requests, "validate")
-    if validation_metric is None:
-        validation_metric = metric_on(validation)
-    if training.loss == "listwise":
-        fit = fit.take(fit.has_choice)
-    place = _device(device)
-    with _reproducible(training.seed, place):
-        model = DCNV2(config)
-        for data in (fit, validation):
-            model.check_data(data)
-        model.to(place)
-        optimiser = torch.optim.AdamW(_parameter_groups(model, training), lr=training.learning_rate)
-        order = np.random.default_rng(training.seed)
-        tensors = _Tensors.on(place, fit)
-
-        epochs: list[Epoch] = []
-        best_epoch, best_metric, best_weights = 0, -np.inf, _copy_of_weights(model)
-        stopped_early = False
-        for epoch in range(1, training.max_epochs + 1):
-            started = time.perf_counter()
-            batches = list(
-                _batches(
-                    fit.request_offsets,
-                    order.permutation(fit.n_requests),
-                    training.candidates_per_batch,
-                )
-            )
-            loss, n_seen = torch.zeros((), device=place), 0
-            model.train()
-            for step, requests in enumerate(batches, start=1):
-                loss_of_batch = _step(model, optimiser, tensors, requests, training)
-                # Stays on the device: reading it each step would make a GPU wait.
-                loss += loss_of_batch * len(requests)
-                n_seen += len(requests)
-                if on_progress is not None and step % 10 == 0:
-                    on_progress(
-                        Progress(
-                            epoch=epoch,
-                            step=step,
-                            n_steps=len(batches),
-                            loss=float(loss) / n_seen,
-                            validation_metric=None,
-                        )
-                    )
-            mean_loss = float(loss) / n_seen
-            if not np.isfinite(mean_loss):
-                raise FloatingPointError(
-                    f"the loss is {mean_loss} in epoch {epoch}: lower the learning rate"
-                )
-            metric = validation_metric(_scores(model, validation, place))
-            epochs.append(
-                Epoch(
-                    epoch=epoch,
-                    n_steps=len(batches),
-                    loss=mean_loss,
-                    validation_metric=metric,
-                    seconds=time.perf_counter() - started,
-                )
-            )
-            if on_progress is not None:
-                on_progress(
-                    Progress(
-                        epoch=epoch,
-                        step=len(batches),
-                        n_steps=len(batches),
-                        loss=mean_loss,
-                        validation_metric=metric,
-                    )
-                )
-            if metric > best_metric:
-                best_epoch, best_metric, best_weights = epoch, metric, _copy_of_weights(model)
-            elif epoch - best_epoch >= training.patience:
-                stopped_early = True
-                break
-    model.load_state_dict(best_weights)
+    place = device_named(device)
+    with _reproducible(training.seed, place), _signals_held(checkpoint is not None) as asked:
+        learner = build(place)
+        optimisers = learner.optimisers(training)
+        run = _Run(learner.model, optimisers, training, place)
+        if checkpoint is not None and checkpoint.exists():
+            run.read(checkpoint)
+        while not run.is_over:
+            _epoch(run, learner, training, checkpoint, on_progress, asked)
+            if checkpoint is not None:
+                run.write(checkpoint)
+    run.model.load_state_dict(run.best_weights)
+    run.model.eval()
     history = TrainingHistory(
-        epochs=tuple(epochs),
-        best_epoch=best_epoch,
-        best_metric=best_metric,
-        stopped_early=stopped_early,
-        n_fit_requests=fit.n_requests,
-        n_validation_requests=validation.n_requests,
-        n_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        epochs=tuple(run.epochs),
+        best_epoch=run.best_epoch,
+        best_metric=run.best_metric,
+        stopped_early=len(run.epochs) < training.max_epochs,
+        n_fit_requests=learner.n_fit_requests,
+        n_validation_requests=learner.n_validation_requests,
+        n_parameters=sum(parameter.numel() for parameter in run.model.parameters()),
         seed=training.seed,
         device=str(place),
     )
-    return model.cpu().eval(), history
+    return learner, history
 
 
-def score(model: DCNV2, data: RankingData, *, device: str = "auto") -> FloatArray:
-    """Click logits of all candidates, float64 (N,), in the order of the data.
-
-    The model is left on the device it was scored on.
-
-    Raises:
-        ValueError: ids outside the model's vocabularies, feature counts that do not fit.
-    """
-    model.check_data(data)
-    place = _device(device)
-    return _scores(model.to(place), data, place)
-
-
-@dataclass(frozen=True)
-class _Tensors:
-    """A fold on the device, so that a batch needs only row numbers."""
-
-    request_offsets: NDArray[np.int64]
-    labels_N: Tensor
-    dense_N: Tensor
-    categorical_N: Tensor
-    note_N: Tensor
-    history_R: Tensor
-
-    @classmethod
-    def on(cls, place: torch.device, data: RankingData) -> "_Tensors":
-        return cls(
-            request_offsets=data.request_offsets,
-            labels_N=_tensor(data.labels, np.float32, place),
-            dense_N=_tensor(data.dense, np.float32, place),
-            categorical_N=_tensor(data.categorical, _id_type(data.categorical), place),
-            note_N=_tensor(data.note_id, _id_type(data.note_id), place),
-            history_R=_tensor(data.history, _id_type(data.history), place),
-        )
-
-    def batch(self, requests: NDArray[np.int64]) -> "_Batch":
-        rows, offsets = rows_of_requests(self.request_offsets, requests)
-        request = np.repeat(np.arange(len(requests)), np.diff(offsets))
-        place_in_request = np.arange(len(rows)) - offsets[:-1][request]
-        device = self.labels_N.device
-        rows_B = torch.from_numpy(rows).to(device)
-        return _Batch(
-            label_B=self.labels_N.index_select(0, rows_B),
-            dense_BN=self.dense_N.index_select(0, rows_B),
-            categorical_BF=self.categorical_N.index_select(0, rows_B),
-            note_B=self.note_N.index_select(0, rows_B),
-            history_RH=self.history_R.index_select(0, torch.from_numpy(requests).to(device)),
-            request_B=torch.from_numpy(request).to(device),
-            place_B=torch.from_numpy(place_in_request).to(device),
-            n_requests=len(requests),
-        )
-
-
-@dataclass(frozen=True)
-class _Batch:
-    label_B: Tensor
-    dense_BN: Tensor
-    categorical_BF: Tensor
-    note_B: Tensor
-    history_RH: Tensor
-    request_B: Tensor
-    place_B: Tensor
-    n_requests: int
-
-    def scores(self, model: DCNV2) -> Tensor:
-        scores: Tensor = model(
-            self.categorical_BF, self.dense_BN, self.note_B, self.history_RH, self.request_B
-        )
-        return scores
-
-
-def _tensor(array: NDArray[Any], dtype: DTypeLike, place: torch.device) -> Tensor:
-    """The array on the device; copied first only if torch cannot share it as it is.
-
-    Columns of a data frame are often read-only or not contiguous.
-    """
-    return torch.from_numpy(np.require(array, dtype, ["C", "W"])).to(place)
-
-
-def _id_type(ids: NDArray[Any]) -> DTypeLike:
-    """Tables are looked up by int32 or int64 only; 32 bits suffice for ids that came in them."""
-    return np.int64 if ids.dtype.itemsize > 4 else np.int32
-
-
-def _batches(
-    request_offsets: NDArray[np.int64], requests: NDArray[np.int64], n_candidates: int
-) -> Iterator[NDArray[np.int64]]:
-    """Whole requests in the given order, together at most n_candidates; a longer one goes alone."""
-    total = np.cumsum(request_offsets[requests + 1] - request_offsets[requests])
-    start = 0
-    while start < len(requests):
-        used = total[start - 1] if start else 0
-        end = max(start + 1, int(np.searchsorted(total, used + n_candidates, side="right")))
-        yield requests[start:end]
-        start = end
-
-
-def _step(
-    model: DCNV2,
-    optimiser: torch.optim.Optimizer,
-    tensors: _Tensors,
-    requests: NDArray[np.int64],
-    training: Training,
-) -> Tensor:
-    batch = tensors.batch(requests)
-    score_B = batch.scores(model)
-    if training.loss == "listwise":
-        loss = listwise_loss(
-            score_B, batch.label_B, batch.request_B, batch.place_B, batch.n_requests
-        )
-    else:
-        loss = pointwise_loss(score_B, batch.label_B)
-    optimiser.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    torch.nn.utils.clip_grad_norm_(model.parameters(), training.gradient_clip)
-    optimiser.step()
-    return loss.detach()
-
-
-@torch.no_grad()
-def _scores(model: DCNV2, data: RankingData, place: torch.device) -> FloatArray:
-    model.eval()
-    tensors = _Tensors.on(place, data)
-    parts = [
-        tensors.batch(requests).scores(model).cpu().numpy()
-        for requests in _batches(data.request_offsets, np.arange(data.n_requests), 16_384)
-    ]
-    return np.concatenate([np.zeros(0), *parts]).astype(np.float64)
-
-
-def _parameter_groups(model: DCNV2, training: Training) -> list[dict[str, object]]:
-    """Every parameter is in one group: decay shrinks matrices, not biases and rare ids' rows."""
-    matrices: list[Tensor] = []
-    others: list[Tensor] = []
-    for name, parameter in model.named_parameters():
-        is_table = name.startswith(("fields.", "notes."))
-        (others if is_table or parameter.ndim < 2 else matrices).append(parameter)
-    return [
-        {"params": matrices, "weight_decay": training.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-
-
-def _require_enough(data: RankingData, n_needed: int, purpose: str) -> None:
-    n_found = int(np.count_nonzero(data.has_choice))
-    if n_found < n_needed:
-        found = {0: "none", 1: "only 1"}.get(n_found, f"only {n_found:,}")
-        raise TooLittleData(
-            f"Too little data to {purpose}: {found} of {data.n_requests:,} requests in the "
-            f"{'fit' if purpose == 'train' else 'validation'} fold "
-            f"{'has' if n_found < 2 else 'have'} both clicked and unclicked notes, and at least "
-            f"{n_needed:,} are needed."
-        )
-
-
-def _copy_of_weights(model: DCNV2) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
-def _device(device: str) -> torch.device:
+def device_named(device: str) -> torch.device:
+    """The torch device of this name; `auto` is a GPU if there is one."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)
+
+
+@dataclass
+class _Run:
+    """Where a training is: all that a checkpoint holds."""
+
+    model: nn.Module
+    optimisers: Sequence[torch.optim.Optimizer]
+    training: Training
+    place: torch.device
+    order: np.random.Generator = field(init=False)
+    best_weights: dict[str, Tensor] = field(init=False)
+    # Of the epoch that is running: the state of `order` at its start, steps done, sum of the loss.
+    order_state: dict[str, Any] = field(init=False)
+    step: int = 0
+    n_updates: int = 0
+    loss: Tensor = field(init=False)
+    n_seen: int = 0
+    seconds: float = 0.0
+    epochs: list[Epoch] = field(default_factory=list)
+    best_epoch: int = 0
+    best_metric: float = -np.inf
+
+    def __post_init__(self) -> None:
+        self.order = np.random.default_rng(self.training.seed)
+        self.order_state = self._state_of_order()
+        self.best_weights = _copy_of_weights(self.model)
+        self.loss = torch.zeros((), device=self.place)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["full_lr"] = group["lr"]
+
+    @property
+    def is_over(self) -> bool:
+        n_done = len(self.epochs)
+        is_patient = n_done - self.best_epoch < self.training.patience
+        return n_done >= self.training.max_epochs or (n_done > 0 and not is_patient)
+
+    def end_epoch(self, epoch: Epoch) -> None:
+        self.epochs.append(epoch)
+        if epoch.validation_metric > self.best_metric:
+            self.best_epoch, self.best_metric = epoch.epoch, epoch.validation_metric
+            self.best_weights = _copy_of_weights(self.model)
+        self.order_state = self._state_of_order()
+        self.step, self.n_seen, self.seconds = 0, 0, 0.0
+        self.loss = torch.zeros((), device=self.place)
+
+    def update(self) -> None:
+        """One step of all optimisers; the learning rate rises from 0 over the first ones."""
+        # Clipping knows no sparse gradients; a row that is rarely met needs none.
+        dense = [p for p in self.model.parameters() if p.grad is not None and not p.grad.is_sparse]
+        torch.nn.utils.clip_grad_norm_(dense, self.training.gradient_clip)
+        self.n_updates += 1
+        share = min(1.0, self.n_updates / max(1, self.training.warmup_updates))
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = share * group["full_lr"]
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+    def write(self, path: Path) -> None:
+        """All of it as one file of tensors, words in its header; whole or not at all."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best_weights.items()}
+        for number, optimiser in enumerate(self.optimisers):
+            for parameter, state in optimiser.state_dict()["state"].items():
+                for name, tensor in state.items():
+                    tensors[f"optimiser.{number}.{parameter}.{name}"] = tensor
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.place.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.place)
+        tensors["loss"] = self.loss
+        words = {
+            "training": asdict(self.training),
+            "order": self.order_state,
+            "step": self.step,
+            "n_updates": self.n_updates,
+            "n_seen": self.n_seen,
+            "seconds": self.seconds,
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+            "best_epoch": self.best_epoch,
+            "best_metric": self.best_metric,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        # Copies: tensors that share memory, such as tied weights, cannot be saved as they are.
+        copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+        save_file(copies, aside, metadata={"run": json.dumps(words)})
+        aside.replace(path)
+
+    def read(self, path: Path) -> None:
+        with safe_open(path, framework="pt") as file:
+            words = json.loads(file.metadata()["run"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if words["training"] != json.loads(json.dumps(asdict(self.training))):
+            raise ValueError(f"{path} is a checkpoint of another recipe: delete it to begin anew")
+        try:
+            self.model.load_state_dict(_part(tensors, "model."))
+        except RuntimeError as error:
+            raise ValueError(f"{path} is a checkpoint of another model: {error}") from error
+        self.best_weights = {
+            name: tensor.to(self.place) for name, tensor in _part(tensors, "best.").items()
+        }
+        for number, optimiser in enumerate(self.optimisers):
+            states: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in _part(tensors, f"optimiser.{number}.").items():
+                parameter, _, entry = name.partition(".")
+                states.setdefault(int(parameter), {})[entry] = tensor
+            groups = optimiser.state_dict()["param_groups"]
+            optimiser.load_state_dict({"state": states, "param_groups": groups})
+        torch.set_rng_state(tensors["random.cpu"])
+        if self.place.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.place)
+        self.loss = tensors["loss"].to(self.place)
+        self.order_state = words["order"]
+        self.order.bit_generator.state = words["order"]
+        self.step, self.n_updates = words["step"], words["n_updates"]
+        self.n_seen, self.seconds = words["n_seen"], words["seconds"]
+        self.epochs = [Epoch(**epoch) for epoch in words["epochs"]]
+        self.best_epoch, self.best_metric = words["best_epoch"], words["best_metric"]
+
+    def _state_of_order(self) -> dict[str, Any]:
+        return dict(self.order.bit_generator.state)
+
+
+def _epoch(
+    run: _Run,
+    learner: Learner,
+    training: Training,
+    checkpoint: Path | None,
+    on_progress: Callable[[Progress], None] | None,
+    asked: threading.Event,
+) -> None:
+    """The rest of the epoch the run is in, and its validation."""
+    number = len(run.epochs) + 1
+    started = time.perf_counter() - run.seconds
+    saved = time.perf_counter()
+    batches = learner.batches(run.order)
+    n_steps = len(batches)
+    in_half_precision = torch.autocast(
+        run.place.type, torch.bfloat16, enabled=training.precision == "bf16"
+    )
+    run.model.train()
+    for step in range(run.step, n_steps):
+        requests = batches[step]
+        with in_half_precision:
+            loss_of_batch = learner.loss(requests)
+        # Batches of one update weigh by their requests, as if they were one batch.
+        first = step - step % training.batches_per_update
+        together = batches[first : first + training.batches_per_update]
+        is_whole = step == first + len(together) - 1
+        weight = len(requests) / sum(map(len, together))
+        torch.autograd.backward(loss_of_batch * weight)
+        if is_whole:
+            run.update()
+        # Stays on the device: reading it each step would make a GPU wait.
+        run.loss += loss_of_batch.detach() * len(requests)
+        run.n_seen += len(requests)
+        if on_progress is not None and (step + 1) % STEPS_PER_PROGRESS == 0:
+            on_progress(_progress(run, number, step + 1, n_steps, None))
+        if checkpoint is not None and is_whole:
+            run.step, run.seconds = step + 1, time.perf_counter() - started
+            is_due = time.perf_counter() - saved > SECONDS_PER_CHECKPOINT
+            if asked.is_set() or is_due:
+                run.write(checkpoint)
+                saved = time.perf_counter()
+            if asked.is_set():
+                raise _Asked
+    loss = float(run.loss) / run.n_seen
+    if not np.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss} in epoch {number}: lower the learning rate")
+    run.model.eval()
+    with torch.no_grad(), in_half_precision:
+        metric = learner.validate()
+    if on_progress is not None:
+        on_progress(_progress(run, number, n_steps, n_steps, metric))
+    run.end_epoch(
+        Epoch(
+            epoch=number,
+            n_steps=n_steps,
+            loss=loss,
+            validation_metric=metric,
+            seconds=time.perf_counter() - started,
+        )
+    )
+
+
+def _progress(run: _Run, epoch: int, step: int, n_steps: int, metric: float | None) -> Progress:
+    return Progress(
+        epoch=epoch,
+        step=step,
+        n_steps=n_steps,
+        loss=float(run.loss) / run.n_seen,
+        validation_metric=metric,
+    )
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _copy_of_weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+class _Asked(Exception):
+    """The process was asked to end, and the checkpoint is written."""
+
+
+@contextlib.contextmanager
+def _signals_held(is_wanted: bool) -> Iterator[threading.Event]:
+    """Inside, the first SIGINT or SIGTERM only sets the event; afterwards it does what it would.
+
+    Nothing is held outside of the main thread, where Python cannot.
+    """
+    asked = threading.Event()
+    if not is_wanted or threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def hold(number: int, _frame: object) -> None:
+        received.append(number)
+        asked.set()
+        # A second one does not wait for the checkpoint.
+        restore()
+
+    for number in before:
+        signal.signal(number, hold)
+    was_stopped = False
+    try:
+        yield asked
+    except _Asked:
+        was_stopped = True
+    finally:
+        restore()
+    if received:
+        signal.raise_signal(received[0])
+    if was_stopped:
+        raise KeyboardInterrupt("training was asked to stop; its checkpoint is written")
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ H = length of the history.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,6 +141,19 @@ def metric_on(data: RankingData, metric: str = "mrr@10") -> Callable[[FloatArray
         return result.means[metric]
 
     return value
+
+
+def require_enough(data: RankingData, n_needed: int, purpose: Literal["train", "validate"]) -> None:
+    """Raise TooLittleData unless so many requests have both clicked and unclicked notes."""
+    n_found = int(np.count_nonzero(data.has_choice))
+    if n_found < n_needed:
+        found = {0: "none", 1: "only 1"}.get(n_found, f"only {n_found:,}")
+        raise TooLittleData(
+            f"Too little data to {purpose}: {found} of {data.n_requests:,} requests in the "
+            f"{'fit' if purpose == 'train' else 'validation'} fold "
+            f"{'has' if n_found < 2 else 'have'} both clicked and unclicked notes, and at least "
+            f"{n_needed:,} are needed."
+        )
 
 
 def _require(array: NDArray[np.generic], is_good: NDArray[np.bool_], name: str, what: str) -> None:

@@ -26,6 +26,11 @@ class DCNV2Architecture:
 
     embedding_dim: int = 16
     n_cross: int = 3
+    # matrix: full (eq. 1); low_rank: a product of two thin matrices (eq. 2); mixture: several of
+    # them, gated (eq. 3). The last two pay where the input is wide.
+    cross: Literal["matrix", "low_rank", "mixture"] = "matrix"
+    cross_rank: int = 64
+    n_experts: int = 4
     # Widths of the deep tower's layers.
     hidden: tuple[int, ...] = (256, 128)
     # parallel: crosses and tower side by side; stacked: the tower on top of the crosses.
@@ -48,9 +53,17 @@ class Training:
     patience: int = 4
     # Small enough for a few steps an epoch on a thousandth of the log; a GPU takes more.
     candidates_per_batch: int = 1024
+    # Batches whose gradients are added before a step: a larger batch in less memory.
+    batches_per_update: int = 1
     learning_rate: float = 1e-3
+    # Of tables with a row per note, whose rows are met at very different rates.
+    table_learning_rate: float = 5e-2
+    # Updates over which the learning rates rise to their full value.
+    warmup_updates: int = 0
     weight_decay: float = 1e-5
     gradient_clip: float = 1.0
+    # bf16: products in half precision, weights in full; for GPUs.
+    precision: Literal["fp32", "bf16"] = "fp32"
     # Fewer requests than these, with both clicked and unclicked notes, are not worth a model.
     min_fit_requests: int = 50
     min_validation_requests: int = 10

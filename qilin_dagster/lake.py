@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 STAGING = ".staging"
 SPILL = ".spill"
+UNFINISHED = ".unfinished"
 LOCK = ".build.lock"
 SERVED = "lake.json"
 MANIFEST = "manifest.json"
@@ -298,6 +299,8 @@ class Lake:
                 # The clean-up counts from the moment in which a snapshot was replaced.
                 os.utime(folder / replaced.snapshot_id)
             replace_text(folder / MANIFEST, manifest.to_json())
+            for left in self.root.glob(f"{UNFINISHED}/{table}.*"):
+                shutil.rmtree(left)
         except OSError as error:
             raise self.cannot_write(table, error) from error
         except Exception as error:
@@ -344,6 +347,16 @@ class Lake:
                 digest.update("".join(f"{file.sha256}\n" for file in manifest.files).encode())
         return digest.hexdigest()[:16]
 
+    def unfinished_folder(
+        self, table: str, *, inputs: Mapping[str, str], code_version: str
+    ) -> Path:
+        """Where long work on a snapshot keeps what a later build of the same can go on with.
+
+        Its name is that of inputs and code, so that nothing else is taken for it. It goes when the
+        table is published, in any version.
+        """
+        return self.root / UNFINISHED / f"{table}.{version_of(inputs, code_version)}"
+
     def spill_folder(self, inside: Path | None = None) -> Path:
         """A name for one connection's spilled data, by which others see whether its owner lives.
 
@@ -353,7 +366,8 @@ class Lake:
         return (inside or self.root / SPILL) / owner
 
     def collect_garbage(self, *, older_than_s: float) -> list[Path]:
-        """Delete snapshots replaced longer ago than this, and what dead builds left.
+        """Delete snapshots replaced longer ago than this, what dead builds left, and work that
+        nobody went on with.
 
         Younger ones stay: a reader may have opened them before they were replaced. Raises
         LakeBusyError during a build, whose snapshots no manifest names yet.
@@ -361,6 +375,10 @@ class Lake:
         deleted = []
         limit = time.time() - older_than_s
         with self.building():
+            for left in sorted(self.root.glob(f"{UNFINISHED}/*")):
+                if left.stat().st_mtime < limit:
+                    shutil.rmtree(left)
+                    deleted.append(left)
             served = self.for_readers()
             for folder in sorted(p for p in self.root.glob("[!.]*/*") if p.is_dir()):
                 table = f"{folder.parent.name}.{folder.name}"

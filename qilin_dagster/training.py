@@ -36,7 +36,8 @@ RUN_SCHEMA = pa.schema(
         ("shown_rank", pa.int64()),
     ]
 )
-CODE_VERSION = "3"
+CODE_VERSION = "4"
+CHECKPOINT = "checkpoint.safetensors"
 
 Report = Callable[[str], None]
 
@@ -118,17 +119,19 @@ def train_dcn_v2(
     features: Path,
     recipe: DCNV2Recipe,
     folder: Path,
+    unfinished: Path,
     device: str,
     report: Report,
 ) -> Written:
     """Train on the fold ``fit``, choose the epoch on ``validation``, score the test candidates.
 
-    ``features`` is the snapshot folder of the task's feature table.
+    ``features`` is the snapshot folder of the task's feature table; in ``unfinished`` a training
+    that is interrupted leaves what the next one goes on with.
     """
     import polars as pl
 
     from models.dcn_v2 import DCNV2Config, save_weights
-    from models.loop import score, train
+    from models.dcn_v2_training import score, train
 
     columns = read_feature_columns(features)
     table = pl.read_parquet(features / "part-0.parquet")
@@ -150,6 +153,7 @@ def train_dcn_v2(
             folds["validation"],
             recipe.training,
             device=device,
+            checkpoint=unfinished / CHECKPOINT,
             on_progress=lambda progress: _report_epoch(report, recipe.name, progress),
         )
     except TooLittleData as reason:

@@ -17,7 +17,7 @@ import polars  # noqa: F401
 import vl_convert  # noqa: F401
 
 import models.bm25
-import models.loop
+import models.dcn_v2_training
 import models.words  # noqa: F401
 import qilin_dagster.leaderboard
 import qilin_dagster.report

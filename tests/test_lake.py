@@ -159,6 +159,22 @@ def test_garbage_is_what_no_manifest_names_and_is_old_enough(tmp_path: Path) -> 
     assert read(lake) == "two"
 
 
+def test_unfinished_work_goes_when_its_table_is_published_or_nobody_wants_it(
+    tmp_path: Path,
+) -> None:
+    lake = Lake(tmp_path)
+    first = lake.unfinished_folder("core.a", inputs={"data": "one"}, code_version="1")
+    assert first != lake.unfinished_folder("core.a", inputs={"data": "two"}, code_version="1")
+    other = lake.unfinished_folder("core.b", inputs={}, code_version="1")
+    for folder in (first, other):
+        folder.mkdir(parents=True)
+        (folder / "half").write_text("done")
+    publish(lake, "one")
+    assert not first.exists()
+    assert lake.collect_garbage(older_than_s=3600) == []
+    assert lake.collect_garbage(older_than_s=-1) == [other]
+
+
 def _publish_forever(root: str, texts: tuple[str, str]) -> None:
     lake = Lake(Path(root))
     while True:

@@ -54,7 +54,7 @@ def _bm25(recipe: BM25Recipe) -> dg.AssetsDefinition:
                 recipe,
                 engine.inputs(BM25_READS),
                 CODE_VERSION,
-                lambda folder: train_bm25(
+                lambda folder, _: train_bm25(
                     connection,
                     lakehouse.store.snapshot_folder(NOTE_WORDS),
                     recipe,
@@ -103,11 +103,12 @@ def _dcn_v2(recipe: DCNV2Recipe) -> dg.AssetsDefinition:
                 seeded,
                 engine.inputs((features,)),
                 CODE_VERSION,
-                lambda folder: train_dcn_v2(
+                lambda folder, unfinished: train_dcn_v2(
                     connection,
                     lakehouse.store.snapshot_folder(features),
                     seeded,
                     folder,
+                    unfinished,
                     settings.device,
                     log.info,
                 ),
@@ -124,16 +125,22 @@ def _publish(
     recipe: BM25Recipe | DCNV2Recipe,
     inputs: dict[str, str],
     code_version: str,
-    write: Callable[[Path], Written],
+    write: Callable[[Path, Path], Written],
 ) -> dg.MaterializeResult[None]:
-    """Publish a run; the recipe is part of what names it, so another recipe trains anew."""
+    """Publish a run; the recipe is part of what names it, so another recipe trains anew.
+
+    ``write`` gets the folder of the snapshot and one for what an interrupted training goes on with.
+    """
     described = json.dumps(dataclasses.asdict(recipe), sort_keys=True)
     table = suite.qualified
-    manifest = lakehouse.store.publish(
+    lake = lakehouse.store
+    named = {**inputs, "recipe": hashlib.sha256(described.encode()).hexdigest()[:12]}
+    unfinished = lake.unfinished_folder(table, inputs=named, code_version=code_version)
+    manifest = lake.publish(
         table,
-        inputs={**inputs, "recipe": hashlib.sha256(described.encode()).hexdigest()[:12]},
+        inputs=named,
         code_version=code_version,
-        write=write,
+        write=lambda folder: write(folder, unfinished),
     )
     reason = manifest.facts.get("not_trained")
     if reason is None:

@@ -8,8 +8,16 @@ import pytest
 import torch
 from synthetic import best_two, ranking_data
 
-from models.dcn_v2 import DCNV2, DCNV2Config, load, save_weights
-from models.loop import score, train
+from models.dcn_v2 import (
+    DCNV2,
+    DCNV2Config,
+    LowRankCross,
+    MatrixCross,
+    MixtureCross,
+    load,
+    save_weights,
+)
+from models.dcn_v2_training import score, train
 from models.metrics import bootstrap_interval, ranking_metrics
 from models.ranking_data import RankingData, metric_on
 from models.recipes import DCNV2Architecture, Training
@@ -44,7 +52,7 @@ def test_a_cross_layer_multiplies_by_a_matrix_as_in_equation_1():
     x0 = np.array([0.5, -1.0, 2.0])
     x = x0
     for cross in model.crosses:
-        weight, bias = cross.weight.detach().numpy(), cross.bias.detach().numpy()
+        weight, bias = (p.detach().numpy() for p in cross.linear.parameters())
         assert weight.shape == (3, 3), "a matrix; a vector would be the first DCN"
         x = x0 * (weight @ x + bias) + x
     head = model.head.weight.detach().numpy()[0]
@@ -55,6 +63,32 @@ def test_a_cross_layer_multiplies_by_a_matrix_as_in_equation_1():
         categorical=np.zeros((1, 0), np.int32),
     )
     assert forward(model, data).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_low_rank_cross_is_the_matrix_of_its_two_thin_ones():
+    torch.manual_seed(0)
+    thin, full = LowRankCross(6, 2), MatrixCross(6)
+    with torch.no_grad():
+        full.linear.weight.copy_(thin.up.weight @ thin.down.weight)
+        full.linear.bias.copy_(thin.up.bias)
+    x0, x = torch.randn(2, 5, 6)
+    assert torch.allclose(thin(x0, x), full(x0, x), atol=1e-6)
+    assert sum(p.numel() for p in thin.parameters()) == 2 * 6 * 2 + 6
+
+
+def test_a_mixture_cross_is_the_gated_sum_of_its_experts():
+    torch.manual_seed(0)
+    width, rank, n_experts = 6, 2, 3
+    cross = MixtureCross(width, rank, n_experts)
+    x0, x = torch.randn(2, 5, width)
+    gate = torch.softmax(cross.gate(x), dim=1)
+    expected = x.clone()
+    for expert in range(n_experts):
+        part = slice(expert * rank, (expert + 1) * rank)
+        down, up = cross.down.weight[part], cross.up.weight[:, part]
+        inner = torch.tanh(torch.tanh(x @ down.T) @ cross.inside_MKK[expert].T)
+        expected += gate[:, [expert]] * (x0 * (inner @ up.T + cross.up.bias))
+    assert torch.allclose(cross(x0, x), expected, atol=1e-6)
 
 
 def test_parallel_and_stacked_differ_in_what_the_tower_reads():
@@ -99,10 +133,18 @@ def test_attention_is_the_softmax_over_known_notes():
     assert torch.allclose(found, weights @ keys, atol=1e-6)
 
 
-@pytest.mark.parametrize("structure", ["parallel", "stacked"])
-@pytest.mark.parametrize("loss", ["listwise", "pointwise"])
-def test_every_parameter_changes_in_one_step(structure, loss):
-    config = replace(FULL, architecture=replace(SMALL, structure=structure))
+@pytest.mark.parametrize(
+    ("structure", "loss", "cross"),
+    [
+        ("parallel", "listwise", "matrix"),
+        ("stacked", "pointwise", "matrix"),
+        ("parallel", "pointwise", "low_rank"),
+        ("stacked", "listwise", "mixture"),
+    ],
+)
+def test_every_parameter_changes_in_one_step(structure, loss, cross):
+    architecture = replace(SMALL, structure=structure, cross=cross, cross_rank=3, n_experts=2)
+    config = replace(FULL, architecture=architecture)
     data = ranking_data(60, "product")
     training = replace(QUICK, loss=loss, max_epochs=1, candidates_per_batch=10_000)
     with torch.random.fork_rng():
@@ -116,12 +158,15 @@ def test_every_parameter_changes_in_one_step(structure, loss):
         assert not table.weight[0].any(), "the unknown id is not trained"
 
 
-def test_crosses_find_a_product_that_a_linear_score_cannot():
+@pytest.mark.parametrize("cross", ["matrix", "low_rank", "mixture"])
+def test_crosses_find_a_product_that_a_linear_score_cannot(cross):
     fit, validation, test = (
         ranking_data(n, "product", seed=s) for s, n in enumerate((400, 100, 300))
     )
     crosses = DCNV2Config(
-        architecture=replace(SMALL, n_cross=2, hidden=()), cardinalities=(6, 6), n_dense=4
+        architecture=replace(SMALL, n_cross=2, hidden=(), cross=cross),
+        cardinalities=(6, 6),
+        n_dense=4,
     )
     linear = replace(crosses, architecture=replace(SMALL, n_cross=0, hidden=()))
     value = metric_on(test)

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import signal
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +11,10 @@ import pytest
 import torch
 from synthetic import ranking_data
 
+from models import loop
 from models.dcn_v2 import DCNV2Config
-from models.loop import Progress, _batches, score, train
+from models.dcn_v2_training import _batches, score, train
+from models.loop import Progress, TrainingHistory
 from models.ranking_data import TooLittleData, metric_on
 from models.recipes import dcn_v2_recommendation_smoke, dcn_v2_search_smoke
 
@@ -114,7 +118,12 @@ def test_each_epoch_sees_the_requests_in_another_order():
         RECIPE.architecture, dropout=0.0, field_unknown_rate=0.0, note_unknown_rate=0.0
     )
     training = replace(
-        RECIPE.training, max_epochs=2, candidates_per_batch=64, learning_rate=0.0, weight_decay=0.0
+        RECIPE.training,
+        max_epochs=2,
+        candidates_per_batch=64,
+        learning_rate=0.0,
+        table_learning_rate=0.0,
+        weight_decay=0.0,
     )
     told: list[Progress] = []
     config = replace(CONFIG, architecture=architecture)
@@ -183,6 +192,111 @@ def test_columns_of_a_data_frame_are_taken_as_they_come():
     )
     expected = score(plain, VALIDATION, device="cpu")
     assert score(plain, strange, device="cpu").tolist() == expected.tolist()
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_at(epoch: int, step: int, how: Callable[[], None]) -> Callable[[Progress], None]:
+    def stop(progress: Progress) -> None:
+        if (progress.epoch, progress.step, progress.validation_metric) == (epoch, step, None):
+            how()
+
+    return stop
+
+
+def give_up() -> None:
+    raise Stopped
+
+
+def same_but_for_seconds(history: TrainingHistory) -> TrainingHistory:
+    return replace(history, epochs=tuple(replace(e, seconds=0.0) for e in history.epochs))
+
+
+LONG = replace(RECIPE.training, max_epochs=3, candidates_per_batch=64, warmup_updates=20)
+
+
+@pytest.mark.parametrize("batches_per_update", [1, 3])
+def test_a_training_goes_on_where_it_was_interrupted(tmp_path, monkeypatch, batches_per_update):
+    training = replace(LONG, batches_per_update=batches_per_update)
+    whole, expected = train(CONFIG, FIT, VALIDATION, training, device="cpu")
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    # Killed twice, after it saved in the middle of an epoch.
+    monkeypatch.setattr(loop, "SECONDS_PER_CHECKPOINT", 0.0)
+    for epoch in (1, 2):
+        with pytest.raises(Stopped):
+            train(
+                CONFIG, FIT, VALIDATION, training, device="cpu", checkpoint=checkpoint,
+                on_progress=stop_at(epoch, 20, give_up),
+            )  # fmt: skip
+    steps: list[int] = []
+    resumed, history = train(
+        CONFIG, FIT, VALIDATION, training, device="cpu", checkpoint=checkpoint,
+        on_progress=lambda progress: steps.append((progress.epoch, progress.step)),
+    )  # fmt: skip
+    assert steps[0] == (2, 20), "it does not begin anew"
+    assert same_but_for_seconds(history) == same_but_for_seconds(expected)
+    for (name, a), b in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.safetensors"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_heard_after_the_step_and_the_checkpoint(tmp_path, number):
+    whole, _ = train(CONFIG, FIT, VALIDATION, LONG, device="cpu")
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    heard = []
+    before = signal.signal(number, lambda *_: heard.append(checkpoint.exists()))
+    try:
+        ask = stop_at(2, 10, lambda: signal.raise_signal(number))
+        with pytest.raises(KeyboardInterrupt, match="its checkpoint is written"):
+            train(
+                CONFIG, FIT, VALIDATION, LONG, device="cpu", checkpoint=checkpoint, on_progress=ask
+            )
+        assert heard == [True], "the caller's own handler is called, once all is safe"
+    finally:
+        signal.signal(number, before)
+    resumed, _ = train(CONFIG, FIT, VALIDATION, LONG, device="cpu", checkpoint=checkpoint)
+    assert score(resumed, VALIDATION).tolist() == score(whole, VALIDATION).tolist()
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path):
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    training = replace(LONG, max_epochs=1)
+    train(CONFIG, FIT, VALIDATION, training, device="cpu", checkpoint=checkpoint)
+    with pytest.raises(ValueError, match="another recipe"):
+        train(CONFIG, FIT, VALIDATION, LONG, device="cpu", checkpoint=checkpoint)
+    wider = replace(CONFIG, architecture=replace(CONFIG.architecture, hidden=(48,)))
+    with pytest.raises(ValueError, match="another model"):
+        train(wider, FIT, VALIDATION, training, device="cpu", checkpoint=checkpoint)
+
+
+def test_batches_of_one_update_count_as_one_batch():
+    # No chance in the model, so that only the order of the sums differs.
+    architecture = replace(
+        RECIPE.architecture, dropout=0.0, field_unknown_rate=0.0, note_unknown_rate=0.0
+    )
+    config = replace(CONFIG, architecture=architecture)
+    found = []
+    for size, together in ((64, 4), (256, 1), (64, 1)):
+        training = replace(
+            LONG, max_epochs=1, candidates_per_batch=size, batches_per_update=together
+        )
+        model, _ = train(config, FIT.take(np.arange(128)), VALIDATION, training, device="cpu")
+        found.append(score(model, VALIDATION))
+    assert np.allclose(found[0], found[1], atol=1e-3)
+    assert not np.allclose(found[0], found[2], atol=0.05)
+
+
+def test_half_precision_is_close_and_not_equal():
+    found = []
+    for precision in ("fp32", "bf16"):
+        training = replace(RECIPE.training, max_epochs=2, precision=precision)
+        _, history = train(CONFIG, FIT, VALIDATION, training, device="cpu")
+        found.append(history.epochs[-1].loss)
+    assert found[0] != found[1]
+    assert found[0] == pytest.approx(found[1], rel=0.02)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: the GPU path was not run")
