@@ -198,10 +198,13 @@ class BiEncoderLearner:
         note_CH = self._embed(
             single(special, self._notes.lists, batch.notes, encoder.max_note_tokens)
         )
-        score_RC = self.model.scale() * query_RH @ note_CH.T
         is_masked_RC = torch.from_numpy(batch.is_masked).to(self._place)
         target_R = torch.from_numpy(batch.target).to(self._place)
-        return functional.cross_entropy(score_RC.masked_fill(is_masked_RC, -torch.inf), target_R)
+        # Half precision would blur cosines that the scale then tells apart.
+        with torch.autocast(self._place.type, enabled=False):
+            score_RC = self.model.scale() * query_RH @ note_CH.T
+            score_RC = score_RC.masked_fill(is_masked_RC, -torch.inf)
+            return functional.cross_entropy(score_RC, target_R)
 
     def validate(self) -> float:
         return self._metric(
@@ -344,7 +347,8 @@ def scores(
     query_RH = embed(model, notes, requests.queries, rows, encoder.max_query_tokens, place)
     cosine_N = np.einsum("nh,nh->n", note_CH[which], query_RH[requests.request_index])
     scale = float(model.scale().detach())
-    return np.round(cosine_N.astype(np.float64) * scale, SCORE_DECIMALS)
+    score_N: FloatArray = np.round(cosine_N.astype(np.float64) * scale, SCORE_DECIMALS)
+    return score_N
 
 
 def embed(
@@ -416,7 +420,7 @@ def save_model(model: BiEncoder, tokenizer: Tokenizer, folder: Path) -> None:
         folder,
         architectures=["BertModel"],
         pooling=model.pooling,
-        temperature=1 / float(model.scale().detach()),
+        cosine_temperature=1 / float(model.scale().detach()),
     )
 
 
@@ -425,10 +429,12 @@ def load_model(folder: Path) -> BiEncoder:
     config = BertConfig.from_pretrained(folder)
     bert = BertModel(config, add_pooling_layer=False)
     bert.load_state_dict(load_file(folder / WEIGHTS))
-    return BiEncoder(bert, config.pooling, config.temperature, learns_temperature=False).eval()
+    return BiEncoder(
+        bert, config.pooling, config.cosine_temperature, learns_temperature=False
+    ).eval()
 
 
-def described(negatives: Negatives, found: FoundNotes) -> dict[str, int]:
+def counted_negatives(negatives: Negatives, found: FoundNotes) -> dict[str, int]:
     """Negatives of an epoch by source, and the found ones left out as clicked."""
     return asdict(negatives) | {"bm25_clicked_left_out": found.n_clicked}
 

@@ -203,6 +203,4 @@ def _pairs(
     encoder: Encoder,
 ) -> Sequences:
     n_max = (encoder.max_query_tokens, encoder.max_note_tokens)
-    return pairs(
-        notes.special, requests.queries, request, notes.lists, requests.note[rows], n_max
-    )
+    return pairs(notes.special, requests.queries, request, notes.lists, requests.note[rows], n_max)

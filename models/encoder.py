@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
 from models.recipes import Encoder
-from models.tokens import CLS, PAD, SEP, Sequences, SpecialTokens, special_tokens
+from models.tokens import CLS, MASK, PAD, SEP, UNKNOWN, Sequences, SpecialTokens, special_tokens
 
 WEIGHTS = "weights.safetensors"
 FEED_FORWARD = 4
@@ -100,8 +100,14 @@ def save(
     described.pop("_name_or_path", None)
     text = json.dumps(described, indent=1, sort_keys=True)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, cls_token=CLS, sep_token=SEP, unk_token="[UNK]"
+    wrapped: Any = PreTrainedTokenizerFast
+    wrapped(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        cls_token=CLS,
+        sep_token=SEP,
+        unk_token=UNKNOWN,
+        mask_token=MASK,
     ).save_pretrained(folder)
 
 

@@ -92,15 +92,11 @@ def _exact(
 
 def _inverted_file(
     note_CH: NDArray[np.float16] | NDArray[np.float32], n_cells: int
-) -> "faiss.IndexIVFScalarQuantizer":
+) -> "faiss.IndexIVF":
     width = note_CH.shape[1]
-    coarse = faiss.IndexFlatIP(width)
-    index = faiss.IndexIVFScalarQuantizer(
-        coarse, width, n_cells, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+    index: faiss.IndexIVF = faiss.index_factory(
+        width, f"IVF{n_cells},SQfp16", faiss.METRIC_INNER_PRODUCT
     )
-    # The quantizer goes when Python's object does.
-    index.own_fields, coarse.this = True, coarse.this
-    coarse.this.disown()
     draw = np.random.default_rng(SEED)
     n_trained = min(len(note_CH), 40 * n_cells)
     some = np.sort(draw.choice(len(note_CH), n_trained, replace=False))
@@ -111,6 +107,4 @@ def _inverted_file(
 
 
 def _share(found: NDArray[np.int64], wanted: NDArray[np.int64]) -> float:
-    return float(
-        np.mean([np.isin(w, f).mean() for f, w in zip(found, wanted, strict=True)])
-    )
+    return float(np.mean([np.isin(w, f).mean() for f, w in zip(found, wanted, strict=True)]))

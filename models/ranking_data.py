@@ -21,28 +21,20 @@ class TooLittleData(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankingData:
-    """Requests with their candidates.
+class Requests:
+    """Requests with what became of their candidates.
 
     Attributes:
         request_offsets: int64 (R + 1,); request r has the rows offsets[r] .. offsets[r + 1] - 1.
         labels: float32 (N,), 1 clicked, 0 not.
-        dense: float32 (N, D), scaled to about unit size, finite.
-        categorical: int32 or int64 (N, F), ids from 1; 0 = unknown.
-        history: int32 (R, H), notes the user clicked before the request; 0 = none or unknown.
-        note_id: int32 (N,), the candidate in the vocabulary of the history; 0 = unknown.
 
     Raises:
-        ValueError: shapes that do not fit, labels outside 0..1, dense values that are not finite,
-            negative ids; the message names the array and the row.
+        ValueError: shapes that do not fit, labels outside 0..1; the message names the array and
+            the row.
     """
 
     request_offsets: NDArray[np.int64]
     labels: NDArray[np.float32]
-    dense: NDArray[np.float32]
-    categorical: IdArray
-    history: IdArray
-    note_id: IdArray
 
     def __post_init__(self) -> None:
         offsets = self.request_offsets
@@ -51,28 +43,8 @@ class RankingData:
         if (np.diff(offsets) < 0).any():
             first = int(np.flatnonzero(np.diff(offsets) < 0)[0])
             raise ValueError(f"request_offsets falls after request {first}")
-        n_N, n_R = int(offsets[-1]), len(offsets) - 1
-        for name, array, n_dim, n_rows in (
-            ("labels", self.labels, 1, n_N),
-            ("dense", self.dense, 2, n_N),
-            ("categorical", self.categorical, 2, n_N),
-            ("history", self.history, 2, n_R),
-            ("note_id", self.note_id, 1, n_N),
-        ):
-            if array.ndim != n_dim or len(array) != n_rows:
-                raise ValueError(
-                    f"{name} has shape {array.shape}: {n_rows} rows in {n_dim} dimensions needed"
-                )
+        require_shape("labels", self.labels, 1, int(offsets[-1]))
         _require(self.labels, (self.labels >= 0) & (self.labels <= 1), "labels", "in 0..1")
-        _require(self.dense, np.isfinite(self.dense), "dense", "finite")
-        for name, ids in (
-            ("categorical", self.categorical),
-            ("history", self.history),
-            ("note_id", self.note_id),
-        ):
-            if ids.dtype.kind not in "iu":
-                raise ValueError(f"{name} must be integers, not {ids.dtype}")
-            _require(ids, ids >= 0, name, "0 or more")
 
     @property
     def n_requests(self) -> int:
@@ -95,6 +67,46 @@ class RankingData:
             self.request_index, weights=self.labels > 0, minlength=self.n_requests
         )
         return (n_clicked_R > 0) & (n_clicked_R < n_R)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankingData(Requests):
+    """Requests with their candidates as features.
+
+    Attributes:
+        dense: float32 (N, D), scaled to about unit size, finite.
+        categorical: int32 or int64 (N, F), ids from 1; 0 = unknown.
+        history: int32 (R, H), notes the user clicked before the request; 0 = none or unknown.
+        note_id: int32 (N,), the candidate in the vocabulary of the history; 0 = unknown.
+
+    Raises:
+        ValueError: as `Requests`, and for dense values that are not finite and negative ids.
+    """
+
+    dense: NDArray[np.float32]
+    categorical: IdArray
+    history: IdArray
+    note_id: IdArray
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        n_N, n_R = self.n_candidates, self.n_requests
+        for name, array, n_dim, n_rows in (
+            ("dense", self.dense, 2, n_N),
+            ("categorical", self.categorical, 2, n_N),
+            ("history", self.history, 2, n_R),
+            ("note_id", self.note_id, 1, n_N),
+        ):
+            require_shape(name, array, n_dim, n_rows)
+        _require(self.dense, np.isfinite(self.dense), "dense", "finite")
+        for name, ids in (
+            ("categorical", self.categorical),
+            ("history", self.history),
+            ("note_id", self.note_id),
+        ):
+            if ids.dtype.kind not in "iu":
+                raise ValueError(f"{name} must be integers, not {ids.dtype}")
+            _require(ids, ids >= 0, name, "0 or more")
 
     def take(self, requests: NDArray[np.int64] | NDArray[np.bool_]) -> "RankingData":
         """The given requests with all their candidates: a fold. By index or by mask, (R,)."""
@@ -120,7 +132,7 @@ def rows_of_requests(
     return np.arange(offsets[-1]) + shift, offsets
 
 
-def metric_on(data: RankingData, metric: str = "mrr@10") -> Callable[[FloatArray], float]:
+def metric_on(data: Requests, metric: str = "mrr@10") -> Callable[[FloatArray], float]:
     """A function from scores (N,) of these candidates to a mean over the requests with a click.
 
     The metric is the report's own, ties in expectation; any name of `REQUEST_METRICS`, or `gauc`.
@@ -143,7 +155,7 @@ def metric_on(data: RankingData, metric: str = "mrr@10") -> Callable[[FloatArray
     return value
 
 
-def require_enough(data: RankingData, n_needed: int, purpose: Literal["train", "validate"]) -> None:
+def require_enough(data: Requests, n_needed: int, purpose: Literal["train", "validate"]) -> None:
     """Raise TooLittleData unless so many requests have both clicked and unclicked notes."""
     n_found = int(np.count_nonzero(data.has_choice))
     if n_found < n_needed:
@@ -153,6 +165,14 @@ def require_enough(data: RankingData, n_needed: int, purpose: Literal["train", "
             f"{'fit' if purpose == 'train' else 'validation'} fold "
             f"{'has' if n_found < 2 else 'have'} both clicked and unclicked notes, and at least "
             f"{n_needed:,} are needed."
+        )
+
+
+def require_shape(name: str, array: NDArray[np.generic], n_dim: int, n_rows: int) -> None:
+    """Raise ValueError unless the array has so many dimensions and rows."""
+    if array.ndim != n_dim or len(array) != n_rows:
+        raise ValueError(
+            f"{name} has shape {array.shape}: {n_rows} rows in {n_dim} dimensions needed"
         )
 
 

@@ -77,6 +77,81 @@ class DCNV2Recipe:
     training: Training = Training()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """A BERT over tokens of queries and notes."""
+
+    # A local folder or the name of a model on the hub; None builds a new one of the sizes below.
+    checkpoint: str | None = None
+    n_layers: int = 2
+    width: int = 64
+    n_heads: int = 2
+    dropout: float = 0.1
+    # Longer texts lose their end: of the titles of recent clicks, the oldest.
+    max_query_tokens: int = 24
+    max_note_tokens: int = 48
+
+
+@dataclass(frozen=True, kw_only=True)
+class BiEncoderRecipe:
+    """`models.bi_encoder`: one encoder for queries and notes, compared by their angle."""
+
+    name: str
+    task: Task
+    encoder: Encoder = Encoder()
+    pooling: Literal["mean", "cls"] = "mean"
+    # Cosines are divided by it; learned from this value on, or fixed.
+    temperature: float = 0.05
+    learns_temperature: bool = True
+    # Of each request and epoch: notes shown and not clicked, and the best by BM25 of all notes,
+    # from a place on: the very best answer the query as a rule, clicked or not.
+    exposed_negatives: int = 4
+    bm25_negatives: int = 1
+    bm25_from: int = 10
+    bm25_to: int = 60
+    training: Training = Training()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEncoderRecipe:
+    """`models.cross_encoder`: query and note read together, scored by a head on [CLS]."""
+
+    name: str
+    task: Task
+    encoder: Encoder = Encoder()
+    # Longer lists of exposures are drawn from, anew in each epoch.
+    list_size: int = 8
+    training: Training = Training()
+
+
+Recipe = BM25Recipe | BiEncoderRecipe | CrossEncoderRecipe | DCNV2Recipe
+TextRecipe = BiEncoderRecipe | CrossEncoderRecipe
+
+
+# What a checkpoint was trained with, and what fine-tuning it takes.
+_CHECKPOINT_TOKENS = {"search": 64, "recommendation": 128}
+
+
+def from_checkpoint(recipe: TextRecipe, checkpoint: str) -> TextRecipe:
+    """The recipe on a checkpoint: its sizes, longer texts, and a training that does not forget."""
+    encoder = Encoder(
+        checkpoint=checkpoint,
+        max_query_tokens=_CHECKPOINT_TOKENS[recipe.task],
+        max_note_tokens=256,
+    )
+    training = replace(
+        recipe.training, learning_rate=3e-5, warmup_updates=500, max_epochs=3, precision="bf16"
+    )
+    return replace(recipe, encoder=encoder, training=training)
+
+
+_TEXT_TRAINING = Training(
+    max_epochs=8, patience=2, candidates_per_batch=256, learning_rate=1e-3, weight_decay=0.01
+)
+_SMOKE_ENCODER = Encoder(n_layers=1, width=32, max_query_tokens=16, max_note_tokens=24)
+_SMOKE_TEXT_TRAINING = replace(_TEXT_TRAINING, max_epochs=3, learning_rate=3e-3)
+
+
 def bm25_search() -> BM25Recipe:
     """The query's words against title and body."""
     return BM25Recipe(name="bm25_search", task="search")
@@ -95,6 +170,76 @@ def bm25_recommendation() -> BM25Recipe:
 def bm25_recommendation_smoke() -> BM25Recipe:
     """As `bm25_recommendation`: it has nothing to shorten."""
     return replace(bm25_recommendation(), name="bm25_recommendation_smoke")
+
+
+def bi_encoder_search() -> BiEncoderRecipe:
+    """The query beside the note; finds notes among all, too."""
+    return BiEncoderRecipe(name="bi_encoder_search", task="search", training=_TEXT_TRAINING)
+
+
+def bi_encoder_search_smoke() -> BiEncoderRecipe:
+    """`bi_encoder_search` at a size that trains on one CPU core in seconds."""
+    return replace(
+        bi_encoder_search(),
+        name="bi_encoder_search_smoke",
+        encoder=_SMOKE_ENCODER,
+        training=_SMOKE_TEXT_TRAINING,
+    )
+
+
+def bi_encoder_recommendation() -> BiEncoderRecipe:
+    """The titles of recent clicks, in place of a query, beside the note."""
+    return BiEncoderRecipe(
+        name="bi_encoder_recommendation",
+        task="recommendation",
+        encoder=Encoder(max_query_tokens=64),
+        training=_TEXT_TRAINING,
+    )
+
+
+def bi_encoder_recommendation_smoke() -> BiEncoderRecipe:
+    """`bi_encoder_recommendation` at a size that trains on one CPU core in seconds."""
+    return replace(
+        bi_encoder_recommendation(),
+        name="bi_encoder_recommendation_smoke",
+        encoder=_SMOKE_ENCODER,
+        training=_SMOKE_TEXT_TRAINING,
+    )
+
+
+def cross_encoder_search() -> CrossEncoderRecipe:
+    """Query and note read together, the exposures of a search against each other."""
+    return CrossEncoderRecipe(name="cross_encoder_search", task="search", training=_TEXT_TRAINING)
+
+
+def cross_encoder_search_smoke() -> CrossEncoderRecipe:
+    """`cross_encoder_search` at a size that trains on one CPU core in seconds."""
+    return replace(
+        cross_encoder_search(),
+        name="cross_encoder_search_smoke",
+        encoder=_SMOKE_ENCODER,
+        training=_SMOKE_TEXT_TRAINING,
+    )
+
+
+def cross_encoder_recommendation() -> CrossEncoderRecipe:
+    """Titles of recent clicks and note read together, a feed page's exposures compared."""
+    return CrossEncoderRecipe(
+        name="cross_encoder_recommendation",
+        task="recommendation",
+        encoder=Encoder(max_query_tokens=64),
+        training=_TEXT_TRAINING,
+    )
+
+
+def cross_encoder_recommendation_smoke() -> CrossEncoderRecipe:
+    """`cross_encoder_recommendation` at a size that trains on one CPU core in seconds."""
+    return replace(
+        cross_encoder_recommendation(),
+        name="cross_encoder_recommendation_smoke",
+        encoder=_SMOKE_ENCODER,
+        training=_SMOKE_TEXT_TRAINING,
+    )
 
 
 def dcn_v2_search() -> DCNV2Recipe:

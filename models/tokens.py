@@ -60,7 +60,8 @@ class TokenLists:
 
     def lengths(self, texts: IntArray, n_max: int) -> IntArray:
         """How many of the first n_max tokens each of these texts has, (B,)."""
-        return np.minimum(self.offsets[texts + 1] - self.offsets[texts], n_max)
+        length: IntArray = np.minimum(self.offsets[texts + 1] - self.offsets[texts], n_max)
+        return length
 
     def take(self, texts: IntArray, length: IntArray, place: IntArray) -> IntArray:
         """Tokens of these texts at places (B, L); 0 where a place is outside of 0..length-1."""
@@ -174,8 +175,9 @@ def special_tokens(
     Raises:
         ValueError: the tokenizer lacks one of them.
     """
-    numbers = [tokenizer.token_to_id(name) for name in (pad, cls, sep)]
-    if None in numbers:
+    names = (pad, cls, sep)
+    numbers = [n for n in map(tokenizer.token_to_id, names) if n is not None]
+    if len(numbers) < len(names):
         raise ValueError(f"the tokenizer lacks one of {pad}, {cls}, {sep}: it is none of a BERT")
     return SpecialTokens(*numbers)
 

@@ -43,6 +43,8 @@ RUN_LABELS = {
     "id_block_rule": "Id-block rule (leak)",
     "oracle": "Oracle",
     "bm25": "BM25",
+    "bi_encoder": "Bi-encoder",
+    "cross_encoder": "Cross-encoder",
     "dcn_v2": "DCN-V2",
 }
 METRIC_LABELS = {

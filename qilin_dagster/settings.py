@@ -21,6 +21,8 @@ class Settings:
     DuckDB size such as ``4GB``) bound each DuckDB connection; None leaves DuckDB's own choice of
     threads and 60 % of the machine's memory. ``spill`` is where DuckDB puts what does not fit into
     memory, by default ``.spill`` in the lake. ``device`` is a torch device or "auto".
+    ``checkpoint`` is what the text rankers start from: a local folder with a BERT, or the name of
+    one on the hub; None for small new ones.
     ``max_quarantined`` is the share of a published table above which a build stops, 0 to 1 (None:
     see quarantine.py); with ``is_strict`` it stops at the first row set aside.
     """
@@ -33,6 +35,7 @@ class Settings:
     spill: Path | None = None
     search_clock_offset: str = "auto"
     device: str = "auto"
+    checkpoint: str | None = None
     max_quarantined: float | None = None
     is_strict: bool = False
 
@@ -50,6 +53,7 @@ class Settings:
             spill=Path(spill).expanduser().absolute() if spill else None,
             search_clock_offset=os.environ.get("QILIN_SEARCH_CLOCK_OFFSET") or "auto",
             device=os.environ.get("QILIN_DEVICE") or "auto",
+            checkpoint=os.environ.get("QILIN_CHECKPOINT") or None,
             max_quarantined=_share("QILIN_MAX_QUARANTINED"),
             is_strict=_switch("QILIN_STRICT"),
         )

@@ -13,19 +13,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.ranking_data import TooLittleData
-from models.recipes import BiEncoderRecipe, CrossEncoderRecipe, Task
+from models.recipes import BiEncoderRecipe, CrossEncoderRecipe, TextRecipe
+from qilin_dagster.errors import InputError
 from qilin_dagster.lake import Written
 from qilin_dagster.leaderboard import ScoredRun, read_candidates
 from qilin_dagster.note_tokens import NoteTokens, read_note_tokens
 from qilin_dagster.note_words import read_note_words
 from qilin_dagster.retrieval import RECALL_AT, retrieval
 from qilin_dagster.training import (
+    CHECKPOINT,
     Report,
-    _described,
-    _not_trained,
-    _report_epoch,
-    _rows,
-    _write_run,
+    described,
+    not_trained,
+    report_epoch,
+    rows_of_notes,
+    write_run,
 )
 
 if TYPE_CHECKING:
@@ -38,17 +40,35 @@ if TYPE_CHECKING:
 CODE_VERSION = "1"
 # Of a pseudo-query, which has a hundred words, BM25 looks for the first: the newest clicks.
 WORDS_LOOKED_FOR = 16
-CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextSources:
-    """Snapshot folders, and one that outlives a killed build: checkpoints and shards lie there."""
+    """Snapshot folders, and one that outlives a killed build: checkpoints and shards lie there.
+
+    ``note_words`` is for the hard negatives of a bi-encoder.
+    """
 
     features: Path
     note_tokens: Path
-    note_words: Path
-    work: Path
+    note_words: Path | None
+    unfinished: Path
+
+
+def train_text_ranker(
+    connection: "duckdb.DuckDBPyConnection",
+    sources: TextSources,
+    recipe: TextRecipe,
+    folder: Path,
+    device: str,
+    report: Report,
+) -> Written:
+    """Train as the recipe says, choose the epoch on ``validation``, score the test candidates.
+
+    Raises InputError when the stored tokens are not those of the recipe's checkpoint.
+    """
+    train = train_bi_encoder if isinstance(recipe, BiEncoderRecipe) else train_cross_encoder
+    return train(connection, sources, recipe, folder, device, report)
 
 
 def train_bi_encoder(
@@ -60,10 +80,10 @@ def train_bi_encoder(
     report: Report,
 ) -> Written:
     """Train, score the test candidates; a search recipe also searches all notes for the clicked."""
-    from models.bi_encoder import described, save_model, scores, train
+    from models.bi_encoder import counted_negatives, save_model, scores, train
     from models.loop import device_named
 
-    corpus = _Corpus.read(connection, sources, recipe.task)
+    corpus = _Corpus.read(connection, sources, recipe)
     try:
         fit, fit_ids = corpus.fit()
         found = _found_by_bm25(connection, sources, corpus, fit_ids, fit, recipe, report)
@@ -75,25 +95,25 @@ def train_bi_encoder(
             found,
             recipe,
             device=device,
-            checkpoint=sources.work / CHECKPOINT,
-            on_progress=lambda progress: _report_epoch(report, recipe.name, progress),
+            checkpoint=sources.unfinished / CHECKPOINT,
+            on_progress=lambda progress: report_epoch(report, recipe.name, progress),
         )
     except TooLittleData as reason:
-        return _not_trained(folder, recipe, reason)
+        return not_trained(folder, recipe, reason)
     save_model(model, corpus.tokens.tokenizer, folder)
     test = corpus.requests("test")
     place = device_named(device)
     run = corpus.run(recipe.name, scores(model, corpus.texts(), test, recipe, place))
     facts: dict[str, Any] = {
         "history": dataclasses.asdict(history),
-        "negatives": described(negatives, found),
+        "negatives": counted_negatives(negatives, found),
         "temperature": 1 / float(model.scale().detach()),
         **corpus.facts(),
     }
     if recipe.task == "search":
         facts |= _search_all(connection, sources, corpus, model, recipe, folder, device, report)
-    (folder / "model.json").write_text(_described(recipe, facts), encoding="utf-8")
-    return _write_run(folder, run, read_candidates(connection, recipe.task), facts)
+    (folder / "model.json").write_text(described(recipe, facts), encoding="utf-8")
+    return write_run(folder, run, read_candidates(connection, recipe.task), facts)
 
 
 def train_cross_encoder(
@@ -108,7 +128,7 @@ def train_cross_encoder(
     from models.cross_encoder import save_model, scores, train
     from models.loop import device_named
 
-    corpus = _Corpus.read(connection, sources, recipe.task)
+    corpus = _Corpus.read(connection, sources, recipe)
     try:
         fit, _ = corpus.fit()
         model, history = train(
@@ -118,17 +138,17 @@ def train_cross_encoder(
             corpus.requests("validation"),
             recipe,
             device=device,
-            checkpoint=sources.work / CHECKPOINT,
-            on_progress=lambda progress: _report_epoch(report, recipe.name, progress),
+            checkpoint=sources.unfinished / CHECKPOINT,
+            on_progress=lambda progress: report_epoch(report, recipe.name, progress),
         )
     except TooLittleData as reason:
-        return _not_trained(folder, recipe, reason)
+        return not_trained(folder, recipe, reason)
     save_model(model, corpus.tokens.tokenizer, folder)
     test, place = corpus.requests("test"), device_named(device)
     run = corpus.run(recipe.name, scores(model, corpus.texts(), test, recipe.encoder, place))
     facts = {"history": dataclasses.asdict(history), **corpus.facts()}
-    (folder / "model.json").write_text(_described(recipe, facts), encoding="utf-8")
-    return _write_run(folder, run, read_candidates(connection, recipe.task), facts)
+    (folder / "model.json").write_text(described(recipe, facts), encoding="utf-8")
+    return write_run(folder, run, read_candidates(connection, recipe.task), facts)
 
 
 @dataclass(frozen=True)
@@ -141,22 +161,30 @@ class _Corpus:
 
     @classmethod
     def read(
-        cls, connection: "duckdb.DuckDBPyConnection", sources: TextSources, task: Task
+        cls, connection: "duckdb.DuckDBPyConnection", sources: TextSources, recipe: TextRecipe
     ) -> "_Corpus":
         import polars as pl
+
+        tokens = read_note_tokens(sources.note_tokens)
+        if tokens.checkpoint != recipe.encoder.checkpoint:
+            raise InputError(
+                f"{recipe.name} is to start from {recipe.encoder.checkpoint or 'a new encoder'}, "
+                f"and features.note_tokens holds tokens of {tokens.checkpoint or 'the notes'}: "
+                "build features.note_tokens with the same QILIN_CHECKPOINT"
+            )
 
         table = pl.read_parquet(
             sources.features / "part-0.parquet",
             columns=["request_id", "row_number", "fold", "note_idx", "label"],
         )
-        column = "query" if task == "search" else "pseudo_query"
+        column = "query" if recipe.task == "search" else "pseudo_query"
         queries = connection.execute(
             f"select request_id, {column} from core.requests "
             "where channel = $1 and split in ('train', 'test')",
-            [task],
+            [recipe.task],
         ).fetchall()
         return cls(
-            read_note_tokens(sources.note_tokens),
+            tokens,
             table,
             {request: text or "" for request, text in queries},
         )
@@ -180,7 +208,7 @@ class _Corpus:
         table = self._of(fold)
         ids = self._request_ids(fold)
         start = np.searchsorted(np.cumsum(_is_first(table)), np.arange(1, len(ids) + 1))
-        note, _ = _rows(self.tokens.note_idx, table["note_idx"].to_numpy())
+        note, _ = rows_of_notes(self.tokens.note_idx, table["note_idx"].to_numpy())
         texts = [self.query_of[request] for request in ids.tolist()]
         return TextRequests(
             request_offsets=np.append(start, len(table)),
@@ -196,7 +224,7 @@ class _Corpus:
 
     def facts(self) -> dict[str, Any]:
         """What a model card says of the texts."""
-        _, is_known = _rows(self.tokens.note_idx, self._of("test")["note_idx"].to_numpy())
+        _, is_known = rows_of_notes(self.tokens.note_idx, self._of("test")["note_idx"].to_numpy())
         return {
             "n_vocabulary": self.tokens.tokenizer.get_vocab_size(),
             "candidates_without_note": int((~is_known).sum()),
@@ -233,12 +261,15 @@ def _found_by_bm25(
     from models.bm25 import BM25Index
     from models.words import tokenize
 
+    none = [np.zeros(0, dtype=np.int64)] * len(request_ids)
+    if recipe.bm25_negatives == 0 or sources.note_words is None:
+        return FoundNotes.without_clicked(none, fit)
     words = read_note_words(sources.note_words)
-    if recipe.bm25_negatives == 0 or len(words.word_id) == 0:
-        return FoundNotes.without_clicked([np.zeros(0, dtype=np.int64)] * len(request_ids), fit)
+    if len(words.word_id) == 0:
+        return FoundNotes.without_clicked(none, fit)
     report(f"{recipe.name}: hard negatives by BM25 for {len(request_ids):,} requests")
     index = BM25Index(words.word_id, words.offsets, len(words.ids))
-    row_of_word_row, _ = _rows(corpus.tokens.note_idx, words.note_idx)
+    row_of_word_row, _ = rows_of_notes(corpus.tokens.note_idx, words.note_idx)
     found = []
     for request in request_ids.tolist():
         query = words.numbers(tokenize(corpus.query_of[request])[:WORDS_LOOKED_FOR])
@@ -269,7 +300,7 @@ def _search_all(
         corpus.texts(),
         n_notes,
         encoder.max_note_tokens,
-        sources.work,
+        sources.unfinished,
         device=device,
         report=lambda n_done: report(f"{recipe.name}: {n_done:,} of {n_notes:,} notes embedded"),
     )

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from models.ranking_data import RankingData, TooLittleData
-from models.recipes import BM25Recipe, DCNV2Recipe
+from models.recipes import BM25Recipe, DCNV2Recipe, Recipe
 from qilin_dagster.features import HISTORY_LENGTH, FeatureColumns, read_feature_columns
 from qilin_dagster.lake import Written, write_rows
 from qilin_dagster.leaderboard import Candidates, ScoredRun, read_candidates
@@ -67,7 +67,7 @@ def train_bm25(
     notes = read_note_words(note_words)
     # A candidate whose note is not in the notes table has no words: one empty note stands for all.
     offsets = np.append(notes.offsets, notes.offsets[-1])
-    row, is_known = _rows(notes.note_idx, candidates.pid)
+    row, is_known = rows_of_notes(notes.note_idx, candidates.pid)
     query, query_offsets = _flat([notes.numbers(tokenize(text or "")) for _, text in requests])
     qid = np.array([row_number for row_number, _ in requests], dtype=np.int64)
     request_offsets = np.append(np.searchsorted(candidates.qid, qid), len(candidates.qid))
@@ -78,7 +78,7 @@ def train_bm25(
         )
         scores = index.score_requests(query, query_offsets, row, request_offsets)
     except TooLittleData as reason:
-        return _not_trained(folder, recipe, reason)
+        return not_trained(folder, recipe, reason)
     facts: dict[str, Any] = {
         "constant_share": scores.constant_share,
         "n_notes": len(notes.note_idx),
@@ -92,12 +92,12 @@ def train_bm25(
             for words in np.split(query, query_offsets[1:-1])[: len(qid)]
         ]
         facts["retrieval"] = retrieval(candidates, qid, [known[rows] for rows in found], len(known))
-    (folder / "model.json").write_text(_described(recipe, facts), encoding="utf-8")
+    (folder / "model.json").write_text(described(recipe, facts), encoding="utf-8")
     run = ScoredRun(recipe.name, candidates.qid, candidates.pid, scores.score)
-    return _write_run(folder, run, candidates, facts)
+    return write_run(folder, run, candidates, facts)
 
 
-def _rows(
+def rows_of_notes(
     note_idx: "NDArray[np.int64]", wanted: "NDArray[np.int64]"
 ) -> "tuple[NDArray[np.int64], NDArray[np.bool_]]":
     """Where the wanted notes stand, len(note_idx) for one that is not there; and which are."""
@@ -154,13 +154,13 @@ def train_dcn_v2(
             recipe.training,
             device=device,
             checkpoint=unfinished / CHECKPOINT,
-            on_progress=lambda progress: _report_epoch(report, recipe.name, progress),
+            on_progress=lambda progress: report_epoch(report, recipe.name, progress),
         )
     except TooLittleData as reason:
-        return _not_trained(folder, recipe, reason)
+        return not_trained(folder, recipe, reason)
     save_weights(model, folder / "weights.safetensors")
     facts = {"history": dataclasses.asdict(history), "dense": columns.dense}
-    (folder / "model.json").write_text(_described(recipe, facts), encoding="utf-8")
+    (folder / "model.json").write_text(described(recipe, facts), encoding="utf-8")
     test = table.filter(pl.col("fold") == "test")
     run = ScoredRun(
         recipe.name,
@@ -168,7 +168,7 @@ def train_dcn_v2(
         test["note_idx"].to_numpy(),
         score(model, folds["test"], device=device),
     )
-    return _write_run(folder, run, read_candidates(connection, recipe.task), facts)
+    return write_run(folder, run, read_candidates(connection, recipe.task), facts)
 
 
 def ranking_data(table: Any, columns: FeatureColumns) -> RankingData:
@@ -202,7 +202,7 @@ def ranking_data(table: Any, columns: FeatureColumns) -> RankingData:
     )
 
 
-def _report_epoch(report: Report, name: str, progress: Any) -> None:
+def report_epoch(report: Report, name: str, progress: Any) -> None:
     if progress.validation_metric is not None:
         report(
             f"{name}: epoch {progress.epoch}, loss {progress.loss:.4f}, "
@@ -210,7 +210,7 @@ def _report_epoch(report: Report, name: str, progress: Any) -> None:
         )
 
 
-def _write_run(
+def write_run(
     folder: Path, run: ScoredRun, candidates: Candidates, facts: dict[str, Any]
 ) -> Written:
     """Write the scores; where each note was shown goes along, for the anchors, unseen by models."""
@@ -229,15 +229,15 @@ def _write_run(
     return write_rows(table, folder, facts)
 
 
-def _not_trained(folder: Path, recipe: BM25Recipe | DCNV2Recipe, reason: TooLittleData) -> Written:
+def not_trained(folder: Path, recipe: Recipe, reason: TooLittleData) -> Written:
     facts = {"not_trained": str(reason)}
-    (folder / "model.json").write_text(_described(recipe, facts), encoding="utf-8")
+    (folder / "model.json").write_text(described(recipe, facts), encoding="utf-8")
     empty = RUN_SCHEMA.empty_table()
     pa_csv.write_csv(empty, folder / "run.csv")
     return write_rows(empty, folder, facts)
 
 
-def _described(recipe: BM25Recipe | DCNV2Recipe, facts: dict[str, Any]) -> str:
+def described(recipe: Recipe, facts: dict[str, Any]) -> str:
     """The model card, without the seconds of the epochs: the same training gives it again."""
     card = {"recipe": dataclasses.asdict(recipe), **facts}
     if "history" in facts:

@@ -15,7 +15,7 @@ log = logging.getLogger("qilin")
 READS = ("core.impressions", "core.requests")
 RUNS = tuple(f"training.{recipe.name}" for recipe in RECIPES)
 # They look for notes in the whole corpus, too.
-FIRST_STAGES = ("training.bm25_search",)
+FIRST_STAGES = ("training.bm25_search", "training.bi_encoder_search")
 CODE_VERSION = "1"
 HEADLINE = ("mrr@10", "map@10", "ndcg@10", "gauc")
 

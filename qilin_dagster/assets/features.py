@@ -1,5 +1,5 @@
 """Stage 3, features: per task a table of (request, candidate) rows, and what they were made with;
-the words of all notes.
+the words and the tokens of all notes.
 
 Vocabularies and statistics are tables of their own, so that one can look at them and check them;
 training waits for both.
@@ -181,6 +181,50 @@ def note_words(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[ty
     )
 
 
+NOTE_TOKENS_DESCRIPTION = (
+    "One row per (token_id): a token of the text encoders and how often it stands in titles and "
+    "bodies. Beside the table, the tokens of every note as memory-mappable arrays, and the "
+    "tokenizer."
+)
+NOTE_TOKENS_SUITE = table_suite("features.note_tokens", NOTE_TOKENS_DESCRIPTION)
+
+
+@dg.asset(
+    key=["features", "note_tokens"],
+    deps=[dg.AssetKey(["core", "notes"]), dg.AssetKey(["core", "impressions"])],
+    group_name="features",
+    kinds={"python", "table"},
+    description=NOTE_TOKENS_DESCRIPTION,
+    check_specs=check_specs(NOTE_TOKENS_SUITE),
+)
+def note_tokens(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster asks for it bare
+    from qilin_dagster.note_tokens import CODE_VERSION, READS, TABLE, build_note_tokens
+
+    engine = lakehouse.engine()
+    checkpoint = lakehouse.settings.checkpoint
+    connection = engine.connect()
+    try:
+        manifest = lakehouse.store.publish(
+            TABLE,
+            inputs={**engine.inputs(READS), "checkpoint": checkpoint or ""},
+            code_version=CODE_VERSION,
+            write=lambda folder: build_note_tokens(connection, checkpoint, folder, log.info),
+        )
+    finally:
+        connection.close()
+    log.info("%s: %s tokens", TABLE, f"{manifest.n_rows:,}")
+    return dg.MaterializeResult(
+        metadata={
+            **_rows_and_columns(manifest),
+            "notes": manifest.facts["n_notes"],
+            "token occurrences": manifest.facts["n_tokens"],
+            "unknown": manifest.facts["n_unknown"],
+        },
+        data_version=dg.DataVersion(manifest.snapshot_id),
+        check_results=check_table(engine, NOTE_TOKENS_SUITE),
+    )
+
+
 tables = [
     *(
         make(task)
@@ -188,4 +232,5 @@ tables = [
         for task in ("search", "recommendation")
     ),
     note_words,
+    note_tokens,
 ]

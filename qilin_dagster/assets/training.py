@@ -1,4 +1,4 @@
-"""Stage 4, training: a recipe in, weights and a run file out; two rankers a task."""
+"""Stage 4, training: a recipe in, weights and a run file out; four rankers a task."""
 
 import dataclasses
 import hashlib
@@ -10,7 +10,14 @@ from pathlib import Path
 import dagster as dg
 
 from models import recipes
-from models.recipes import BM25Recipe, DCNV2Recipe
+from models.recipes import (
+    BiEncoderRecipe,
+    BM25Recipe,
+    CrossEncoderRecipe,
+    DCNV2Recipe,
+    Recipe,
+    TextRecipe,
+)
 from qilin_dagster.checks import check_specs, check_table, table_suite
 from qilin_dagster.expectations import Suite
 from qilin_dagster.lake import Manifest, Written
@@ -19,6 +26,7 @@ from qilin_dagster.resources import Lakehouse
 log = logging.getLogger("qilin")
 
 NOTE_WORDS = "features.note_words"
+NOTE_TOKENS = "features.note_tokens"
 BM25_READS = ("core.impressions", "core.requests", NOTE_WORDS)
 
 
@@ -119,10 +127,73 @@ def _dcn_v2(recipe: DCNV2Recipe) -> dg.AssetsDefinition:
     return train
 
 
+TEXT_RANKERS = {
+    BiEncoderRecipe: (
+        "a bi-encoder: one BERT embeds query and note apart, and their angle is the score; learned "
+        "against notes shown and not clicked, found by BM25, and of other requests"
+    ),
+    CrossEncoderRecipe: (
+        "a cross-encoder: a BERT reads query and note together; learned on the exposures of each "
+        "request against each other"
+    ),
+}
+
+
+def _text_ranker(recipe: TextRecipe) -> dg.AssetsDefinition:
+    reads = (f"features.{recipe.task}_ranking", NOTE_TOKENS, NOTE_WORDS, "core.requests")
+    if isinstance(recipe, CrossEncoderRecipe):
+        reads = tuple(relation for relation in reads if relation != NOTE_WORDS)
+    description = (
+        "One row per (qid, pid): the score of a test candidate by "
+        f"{TEXT_RANKERS[type(recipe)]}. "
+        + ("" if recipe.task == "search" else "The query is the titles of recent clicks. ")
+        + "The epoch is chosen on the last hours of train, never on test."
+    )
+    suite = table_suite(f"training.{recipe.name}", description)
+
+    @dg.asset(
+        key=["training", recipe.name],
+        # Candidates are read from impressions, from which the feature table was made, too.
+        deps=[dg.AssetKey(relation.split(".")) for relation in (*reads, "core.impressions")],
+        group_name="training",
+        kinds={"pytorch"},
+        description=description,
+        check_specs=check_specs(suite),
+    )
+    def train(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster asks for it bare
+        from qilin_dagster.text_training import CODE_VERSION, TextSources, train_text_ranker
+
+        settings = lakehouse.settings
+        chosen = recipe
+        if settings.checkpoint is not None:
+            chosen = recipes.from_checkpoint(recipe, settings.checkpoint)
+        seeded = dataclasses.replace(
+            chosen, training=dataclasses.replace(chosen.training, seed=settings.seed)
+        )
+        engine, lake = lakehouse.engine(), lakehouse.store
+        connection = engine.connect()
+
+        def write(folder: Path, unfinished: Path) -> Written:
+            sources = TextSources(
+                features=lake.snapshot_folder(reads[0]),
+                note_tokens=lake.snapshot_folder(NOTE_TOKENS),
+                note_words=lake.snapshot_folder(NOTE_WORDS) if NOTE_WORDS in reads else None,
+                unfinished=unfinished,
+            )
+            return train_text_ranker(connection, sources, seeded, folder, settings.device, log.info)
+
+        try:
+            return _publish(lakehouse, suite, seeded, engine.inputs(reads), CODE_VERSION, write)
+        finally:
+            connection.close()
+
+    return train
+
+
 def _publish(
     lakehouse: Lakehouse,
     suite: Suite,
-    recipe: BM25Recipe | DCNV2Recipe,
+    recipe: Recipe,
     inputs: dict[str, str],
     code_version: str,
     write: Callable[[Path, Path], Written],
@@ -166,6 +237,8 @@ def _metadata(lakehouse: Lakehouse, manifest: Manifest, recipe: str) -> dict[str
         metadata["not trained"] = dg.MetadataValue.text(manifest.facts["not_trained"])
     for row in manifest.facts.get("retrieval", ()):
         metadata[f"{row['metric']}, {row['protocol']}"] = dg.MetadataValue.float(row["value"])
+    for source, n in manifest.facts.get("negatives", {}).items():
+        metadata[f"negatives of an epoch, {source}"] = dg.MetadataValue.int(n)
     history = manifest.facts.get("history")
     if history:
         metadata["best validation MRR@10"] = dg.MetadataValue.float(history["best_metric"])
@@ -180,13 +253,25 @@ def _metadata(lakehouse: Lakehouse, manifest: Manifest, recipe: str) -> dict[str
     return metadata
 
 
-RECIPES = (
+RECIPES: tuple[Recipe, ...] = (
     recipes.bm25_search(),
+    recipes.bi_encoder_search(),
+    recipes.cross_encoder_search(),
     recipes.dcn_v2_search(),
     recipes.bm25_recommendation(),
+    recipes.bi_encoder_recommendation(),
+    recipes.cross_encoder_recommendation(),
     recipes.dcn_v2_recommendation(),
 )
 
-rankers = [
-    _bm25(recipe) if isinstance(recipe, BM25Recipe) else _dcn_v2(recipe) for recipe in RECIPES
-]
+
+def ranker(recipe: Recipe) -> dg.AssetsDefinition:
+    """The asset that a recipe is run by."""
+    if isinstance(recipe, BM25Recipe):
+        return _bm25(recipe)
+    if isinstance(recipe, DCNV2Recipe):
+        return _dcn_v2(recipe)
+    return _text_ranker(recipe)
+
+
+rankers = [ranker(recipe) for recipe in RECIPES]
