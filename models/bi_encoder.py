@@ -33,7 +33,7 @@ from models.text_data import IntArray, NoteTexts, TextRequests, adamw, drawn
 from models.tokens import Sequences, TokenLists, single
 
 # Scores are not told apart where padding or the order of sums could have made the difference.
-SCORE_DECIMALS = 4
+SCORE_DECIMALS = 5
 # As Radford et al.: a smaller temperature makes training unstable.
 SMALLEST_TEMPERATURE = 0.01
 TOKENS_PER_SCORED_BATCH = 16_384

@@ -6,10 +6,12 @@ Shapes: B = pairs of a batch, L = tokens of the longest pair, N = candidates of 
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -26,7 +28,7 @@ from models.text_data import IntArray, NoteTexts, TextRequests, adamw, drawn
 from models.tokens import Sequences, pairs
 
 # Scores are not told apart where padding or the order of sums could have made the difference.
-SCORE_DECIMALS = 4
+SCORE_DECIMALS = 5
 TOKENS_PER_SCORED_BATCH = 16_384
 
 
@@ -43,11 +45,27 @@ class CrossEncoder(nn.Module):
         return logit_B1[:, 0].float()
 
 
+@dataclass(frozen=True)
+class _Epoch:
+    """The pairs drawn for one epoch, request after request.
+
+    Attributes:
+        offsets: int64 (R + 1,).
+        note: int64, rows of the notes.
+        label: float32, 1 clicked, 0 not.
+    """
+
+    offsets: IntArray
+    note: IntArray
+    label: NDArray[np.float32]
+
+
 class CrossEncoderLearner:
     """The cross-encoder with its folds, for `models.loop.train`.
 
-    Of a request with more exposures than the recipe's list size, a clicked one and others are
-    drawn anew in each epoch.
+    Of a request with more exposures than the recipe's list size, a clicked one, an unclicked one
+    and others are drawn anew in each epoch. Notes shown in other requests join the list: the
+    exposures alone answer the query nearly all, and what a match is shows slowly in them.
     """
 
     model: CrossEncoder
@@ -66,42 +84,43 @@ class CrossEncoderLearner:
         self._notes, self._fit, self._validation = notes, fit, validation
         self._recipe, self._place = recipe, place
         self._metric = metric_on(validation)
-        self._rows = np.zeros(0, dtype=np.int64)
-        self._offsets = np.zeros(1, dtype=np.int64)
+        self._epoch: _Epoch | None = None
 
     def optimisers(self, training: Training) -> Sequence[torch.optim.Optimizer]:
         return adamw(self.model, training)
 
     def batches(self, order: np.random.Generator) -> list[IntArray]:
-        fit, n = self._fit, self._recipe.list_size
-        clicked, _ = drawn(order, fit.request_offsets, fit.labels > 0, 1)
-        is_first = np.zeros(fit.n_candidates, dtype=bool)
-        is_first[clicked] = True
-        unclicked, _ = drawn(order, fit.request_offsets, fit.labels == 0, 1)
-        is_first[unclicked] = True
-        others, _ = drawn(order, fit.request_offsets, ~is_first, max(0, n - 2))
-        self._rows = np.sort(np.concatenate([clicked, unclicked, others]))
-        request = fit.request_index[self._rows]
-        n_drawn = np.bincount(request, minlength=fit.n_requests)
-        self._offsets = np.concatenate([[0], np.cumsum(n_drawn)])
-        requests = order.permutation(fit.n_requests)
-        per_batch = max(1, self._recipe.training.candidates_per_batch // n)
-        return [requests[start : start + per_batch] for start in range(0, len(requests), per_batch)]
+        recipe = self._recipe
+        self._epoch = self._draw(order)
+        requests = order.permutation(self.n_fit_requests)
+        per_request = recipe.list_size + recipe.other_negatives
+        n = max(1, recipe.training.candidates_per_batch // per_request)
+        return [requests[start : start + n] for start in range(0, len(requests), n)]
 
     def loss(self, requests: IntArray) -> Tensor:
-        at, offsets = rows_of_requests(self._offsets, requests)
-        rows = self._rows[at]
+        epoch = self._drawn()
+        at, offsets = rows_of_requests(epoch.offsets, requests)
         request = np.repeat(np.arange(len(requests)), np.diff(offsets))
-        sequences = _pairs(self._notes, self._fit, rows, requests[request], self._recipe.encoder)
-        score_B: Tensor = self.model(tensors(sequences, self._place))
-        label_B = torch.from_numpy(self._fit.labels[rows]).to(self._place)
+        score_B: Tensor = self.model(
+            tensors(
+                _pairs(
+                    self._notes,
+                    self._fit,
+                    requests[request],
+                    epoch.note[at],
+                    self._recipe.encoder,
+                ),
+                self._place,
+            )
+        )
+        label_B = torch.from_numpy(epoch.label[at]).to(self._place)
         if self._recipe.training.loss == "pointwise":
             return pointwise_loss(score_B, label_B)
         return listwise_loss(
             score_B,
             label_B,
             torch.from_numpy(request).to(self._place),
-            torch.from_numpy(np.arange(len(rows)) - offsets[:-1][request]).to(self._place),
+            torch.from_numpy(np.arange(len(at)) - offsets[:-1][request]).to(self._place),
             len(requests),
         )
 
@@ -109,6 +128,49 @@ class CrossEncoderLearner:
         return self._metric(
             scores(self.model, self._notes, self._validation, self._recipe.encoder, self._place)
         )
+
+    def negatives(self, order: np.random.Generator) -> dict[str, int]:
+        """Of the epoch that this order gives, by where they come from."""
+        epoch, fit = self._draw(order), self._fit
+        request = np.repeat(np.arange(fit.n_requests), np.diff(epoch.offsets))
+        shown = fit.request_index * len(self._notes.lists) + fit.note
+        is_shown = np.isin(request * len(self._notes.lists) + epoch.note, shown)
+        return {
+            "exposed": int((is_shown & (epoch.label == 0)).sum()),
+            "of_other_requests": int((~is_shown).sum()),
+        }
+
+    def _draw(self, order: np.random.Generator) -> _Epoch:
+        fit, recipe = self._fit, self._recipe
+        clicked, _ = drawn(order, fit.request_offsets, fit.labels > 0, 1)
+        unclicked, _ = drawn(order, fit.request_offsets, fit.labels == 0, 1)
+        is_open = np.ones(fit.n_candidates, dtype=bool)
+        is_open[clicked] = is_open[unclicked] = False
+        more, _ = drawn(order, fit.request_offsets, is_open, max(0, recipe.list_size - 2))
+        rows = np.concatenate([clicked, unclicked, more])
+        # Rows of any request; what the request itself showed is not taken for another's.
+        other = order.integers(0, fit.n_candidates, (fit.n_requests, recipe.other_negatives))
+        of_request = np.repeat(np.arange(fit.n_requests), recipe.other_negatives)
+        note = fit.note[other.ravel()]
+        n_notes = len(self._notes.lists)
+        shown = fit.request_index * n_notes + fit.note
+        is_foreign = ~np.isin(of_request * n_notes + note, shown)
+        request = np.concatenate([fit.request_index[rows], of_request[is_foreign]])
+        by_request = np.argsort(request, kind="stable")
+        label = np.concatenate(
+            [fit.labels[rows], np.zeros(int(is_foreign.sum()), dtype=np.float32)]
+        )
+        n_drawn = np.bincount(request, minlength=fit.n_requests)
+        return _Epoch(
+            offsets=np.concatenate([[0], np.cumsum(n_drawn)]),
+            note=np.concatenate([fit.note[rows], note[is_foreign]])[by_request],
+            label=label[by_request],
+        )
+
+    def _drawn(self) -> _Epoch:
+        if self._epoch is None:
+            raise ValueError("batches() draws what an epoch learns from; it was not called")
+        return self._epoch
 
 
 def train(
@@ -121,10 +183,13 @@ def train(
     device: str = "auto",
     checkpoint: Path | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-) -> tuple[CrossEncoder, TrainingHistory]:
+) -> tuple[CrossEncoder, dict[str, int], TrainingHistory]:
     """Train on the fit fold and keep the weights that are best on the validation fold.
 
-    Arguments and errors as `models.bi_encoder.train`; the model comes back on the CPU.
+    Arguments and errors as `models.bi_encoder.train`.
+
+    Returns:
+        The model on the CPU, the negatives of an epoch by source, and what happened.
     """
     require_enough(fit, recipe.training.min_fit_requests, "train")
     require_enough(validation, recipe.training.min_validation_requests, "validate")
@@ -142,7 +207,8 @@ def train(
         checkpoint=checkpoint,
         on_progress=on_progress,
     )
-    return learner.model.cpu(), history
+    counted = learner.negatives(np.random.default_rng(recipe.training.seed))
+    return learner.model.cpu(), counted, history
 
 
 def new_model(recipe: CrossEncoderRecipe, config: BertConfig) -> CrossEncoder:
@@ -172,7 +238,7 @@ def scores(
     score_N = np.zeros(requests.n_candidates)
     with scoring(model, place):
         for rows in by_length(length, TOKENS_PER_SCORED_BATCH):
-            sequences = _pairs(notes, requests, rows, request[rows], encoder)
+            sequences = _pairs(notes, requests, request[rows], requests.note[rows], encoder)
             score_N[rows] = model(tensors(sequences, place)).cpu().numpy()
     return np.round(score_N, SCORE_DECIMALS)
 
@@ -198,9 +264,9 @@ def load_model(folder: Path) -> CrossEncoder:
 def _pairs(
     notes: NoteTexts,
     requests: TextRequests,
-    rows: IntArray,
     request: IntArray,
+    note: IntArray,
     encoder: Encoder,
 ) -> Sequences:
     n_max = (encoder.max_query_tokens, encoder.max_note_tokens)
-    return pairs(notes.special, requests.queries, request, notes.lists, requests.note[rows], n_max)
+    return pairs(notes.special, requests.queries, request, notes.lists, note, n_max)

@@ -120,7 +120,9 @@ class CrossEncoderRecipe:
     task: Task
     encoder: Encoder = Encoder()
     # Longer lists of exposures are drawn from, anew in each epoch.
-    list_size: int = 8
+    list_size: int = 6
+    # Notes shown in other requests, added to each list.
+    other_negatives: int = 2
     training: Training = Training()
 
 

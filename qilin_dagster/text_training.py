@@ -131,7 +131,7 @@ def train_cross_encoder(
     corpus = _Corpus.read(connection, sources, recipe)
     try:
         fit, _ = corpus.fit()
-        model, history = train(
+        model, negatives, history = train(
             corpus.texts(),
             corpus.tokens.tokenizer.get_vocab_size(),
             fit,
@@ -146,7 +146,11 @@ def train_cross_encoder(
     save_model(model, corpus.tokens.tokenizer, folder)
     test, place = corpus.requests("test"), device_named(device)
     run = corpus.run(recipe.name, scores(model, corpus.texts(), test, recipe.encoder, place))
-    facts = {"history": dataclasses.asdict(history), **corpus.facts()}
+    facts = {
+        "history": dataclasses.asdict(history),
+        "negatives": negatives,
+        **corpus.facts(),
+    }
     (folder / "model.json").write_text(described(recipe, facts), encoding="utf-8")
     return write_run(folder, run, read_candidates(connection, recipe.task), facts)
 

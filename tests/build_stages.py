@@ -16,14 +16,17 @@ import jinja2  # noqa: F401
 import polars  # noqa: F401
 import vl_convert  # noqa: F401
 
+import models.bi_encoder
 import models.bm25
+import models.cross_encoder
 import models.dcn_v2_training
+import models.note_index
 import models.words  # noqa: F401
 import qilin_dagster.leaderboard
 import qilin_dagster.report
 import qilin_dagster.training  # noqa: F401
 from models import recipes
-from models.recipes import DCNV2Recipe
+from models.recipes import BM25Recipe, DCNV2Recipe, Encoder, Recipe
 from qilin_dagster.assets import audit, evaluation, features, raw, reports, training
 from qilin_dagster.lake import Lake
 from qilin_dagster.resources import Lakehouse
@@ -85,12 +88,7 @@ def stages(data: Path, lake: Path) -> Iterator[tuple[str, Callable[[], object]]]
 
     def rankers() -> None:
         for recipe in training.RECIPES:
-            asset = (
-                training._dcn_v2(_tiny(recipe))
-                if isinstance(recipe, DCNV2Recipe)
-                else training._bm25(recipe)
-            )
-            asset(lakehouse=lakehouse)
+            training.ranker(_tiny(recipe))(lakehouse=lakehouse)
 
     yield "published", lambda: list(raw.published_files(lakehouse=lakehouse))
     yield "core", views
@@ -110,7 +108,16 @@ def stages(data: Path, lake: Path) -> Iterator[tuple[str, Callable[[], object]]]
     yield "serve", engine.serve
 
 
-def _tiny(recipe: DCNV2Recipe) -> DCNV2Recipe:
-    smoke = recipes.dcn_v2_search_smoke()
-    limits = replace(smoke.training, min_fit_requests=1, min_validation_requests=1, max_epochs=2)
-    return replace(smoke, name=recipe.name, task=recipe.task, training=limits)
+def _tiny(recipe: Recipe) -> Recipe:
+    """The recipe at the least size that trains on a dozen searches."""
+    limits = {"min_fit_requests": 1, "min_validation_requests": 1}
+    if isinstance(recipe, BM25Recipe):
+        return recipe
+    if isinstance(recipe, DCNV2Recipe):
+        smoke = recipes.dcn_v2_search_smoke()
+        training = replace(smoke.training, max_epochs=2, **limits)
+        return replace(smoke, name=recipe.name, task=recipe.task, training=training)
+    encoder = Encoder(n_layers=1, width=16, max_query_tokens=8, max_note_tokens=8)
+    return replace(
+        recipe, encoder=encoder, training=replace(recipe.training, max_epochs=1, **limits)
+    )

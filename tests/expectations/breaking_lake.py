@@ -268,6 +268,25 @@ BREAKS: dict[str, dict[str, Break]] = {
             "insert into features.search_statistics values ('user_idx', 0, 1)"
         ),
     },
+    "features.note_tokens": {
+        "token_ids_are_dense_from_0": change(
+            "update features.note_tokens set token_id = token_id + 1"
+        ),
+        "tokens_are_unique": change(
+            "update features.note_tokens set token = "
+            "(select token from features.note_tokens where token_id = 9) where token_id = 8"
+        ),
+        "token_is_never_null": change(
+            "update features.note_tokens set token = null where token_id = 8"
+        ),
+        "separators_stand_in_no_note": change(
+            "update features.note_tokens set n_times = 1 where token = '[SEP]'"
+        ),
+        "few_tokens_are_unknown": change(
+            "update features.note_tokens set n_times = (select sum(n_times) "
+            "from features.note_tokens) where token = '[UNK]'"
+        ),
+    },
     "features.note_words": {
         "word_ids_are_dense_from_0": change("update features.note_words set word_id = word_id + 1"),
         "words_are_unique": change(

@@ -12,6 +12,7 @@ from qilin_dagster.assets.training import RECIPES
 from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.features import TASKS, build_features, statistics_rows, vocabulary_rows
 from qilin_dagster.leaderboard import ScoredRun, leaderboard, read_candidates
+from qilin_dagster.note_tokens import build_note_tokens
 from qilin_dagster.note_words import build_note_words
 from qilin_dagster.retrieval import RECALL_AT, retrieval, retrieval_table
 from qilin_dagster.sources.twin import write_twin
@@ -36,6 +37,7 @@ def build(folder: Path) -> duckdb.DuckDBPyConnection:
     for task in TASKS:
         _store_features(connection, task, folder)
     _store_note_words(connection, folder)
+    _store_note_tokens(connection, folder)
     _store_runs(connection)
     _store_retrieval(connection)
     for relation in relations(connection):
@@ -80,6 +82,15 @@ def _store_note_words(connection: duckdb.DuckDBPyConnection, folder: Path) -> No
     build_note_words(connection, folder, print)
     connection.execute(
         f"create table features.note_words as from read_parquet('{folder}/part-0.parquet')"
+    )
+
+
+def _store_note_tokens(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    folder = folder / "note_tokens"
+    folder.mkdir()
+    build_note_tokens(connection, None, folder, print)
+    connection.execute(
+        f"create table features.note_tokens as from read_parquet('{folder}/part-0.parquet')"
     )
 
 

@@ -116,7 +116,10 @@ def trained(recipe: TextRecipe, fit: TextRequests = FIT):
             NOTES, N_VOCABULARY, fit, VALIDATION, found, recipe, device="cpu"
         )
         return model, history
-    return cross_encoder.train(NOTES, N_VOCABULARY, fit, VALIDATION, recipe, device="cpu")
+    model, _, history = cross_encoder.train(
+        NOTES, N_VOCABULARY, fit, VALIDATION, recipe, device="cpu"
+    )
+    return model, history
 
 
 def scores(recipe: TextRecipe, model, data: TextRequests) -> np.ndarray:
@@ -299,15 +302,25 @@ def test_the_loss_of_one_batch_by_hand():
 def test_the_lists_of_a_cross_encoder_hold_both_kinds_and_are_drawn_anew():
     ranker = learner(CROSS)
     order = np.random.default_rng(0)
-    lists = []
+    clicked = set(zip(FIT.request_index[FIT.labels > 0], FIT.note[FIT.labels > 0], strict=True))
+    shown = set(zip(FIT.request_index, FIT.note, strict=True))
+    drawn_lists = []
     for _ in range(2):
         assert sorted(np.concatenate(ranker.batches(order)).tolist()) == list(range(150))
-        rows = ranker._rows
-        lists.append(rows.tolist())
-        assert np.diff(ranker._offsets).tolist() == [4] * 150
-        clicked = np.add.reduceat(FIT.labels[rows], ranker._offsets[:-1])
-        assert ((clicked > 0) & (clicked < 4)).all()
-    assert lists[0] != lists[1]
+        epoch = ranker._drawn()
+        drawn_lists.append(epoch.note.tolist())
+        request = np.repeat(np.arange(150), np.diff(epoch.offsets))
+        pairs_drawn = list(zip(request, epoch.note, strict=True))
+        is_clicked = [pair in clicked for pair in pairs_drawn]
+        assert epoch.label.tolist() == [float(value) for value in is_clicked]
+        is_shown = np.array([pair in shown for pair in pairs_drawn])
+        assert np.bincount(request[is_shown]).tolist() == [4] * 150
+        of_shown = np.add.reduceat(epoch.label[is_shown], np.arange(0, 600, 4))
+        assert ((of_shown > 0) & (of_shown < 4)).all()
+    assert drawn_lists[0] != drawn_lists[1]
+    counted = ranker.negatives(np.random.default_rng(0))
+    assert counted["exposed"] < 450
+    assert 0.8 * 300 < counted["of_other_requests"] <= 300
 
 
 def test_rows_are_drawn_from_the_eligible_of_each_request():
