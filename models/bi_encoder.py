@@ -30,7 +30,7 @@ from models.metrics import FloatArray
 from models.ranking_data import metric_on, require_enough, rows_of_requests
 from models.recipes import BiEncoderRecipe, Training
 from models.text_data import IntArray, NoteTexts, TextRequests, adamw, drawn
-from models.tokens import Sequences, TokenLists, single
+from models.tokens import Sequences, SpecialTokens, TokenLists, single
 
 # Scores are not told apart where padding or the order of sums could have made the difference.
 SCORE_DECIMALS = 5
@@ -302,7 +302,7 @@ def train(
     require_enough(validation, recipe.training.min_validation_requests, "validate")
     learner, history = loop.train(
         lambda place: BiEncoderLearner(
-            new_model(recipe, encoder_config(recipe.encoder, n_vocabulary, notes.special)),
+            new_model(recipe, n_vocabulary, notes.special),
             notes,
             fit,
             validation,
@@ -319,8 +319,9 @@ def train(
     return learner.model.cpu(), counted, history
 
 
-def new_model(recipe: BiEncoderRecipe, config: BertConfig) -> BiEncoder:
+def new_model(recipe: BiEncoderRecipe, n_vocabulary: int, special: SpecialTokens) -> BiEncoder:
     """The model of a recipe, with random weights or its checkpoint's."""
+    config = encoder_config(recipe.encoder, n_vocabulary, special)
     return BiEncoder(
         new_bert(recipe.encoder, config),
         recipe.pooling,

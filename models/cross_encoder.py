@@ -23,9 +23,9 @@ from models.loop import Progress, TrainingHistory
 from models.losses import listwise_loss, pointwise_loss
 from models.metrics import FloatArray
 from models.ranking_data import metric_on, require_enough, rows_of_requests
-from models.recipes import CrossEncoderRecipe, Encoder, Training
+from models.recipes import CrossEncoderRecipe, Training
 from models.text_data import IntArray, NoteTexts, TextRequests, adamw, drawn
-from models.tokens import Sequences, pairs
+from models.tokens import Sequences, SpecialTokens, pairs
 
 # Scores are not told apart where padding or the order of sums could have made the difference.
 SCORE_DECIMALS = 5
@@ -108,7 +108,7 @@ class CrossEncoderLearner:
                     self._fit,
                     requests[request],
                     epoch.note[at],
-                    self._recipe.encoder,
+                    self._recipe,
                 ),
                 self._place,
             )
@@ -126,7 +126,7 @@ class CrossEncoderLearner:
 
     def validate(self) -> float:
         return self._metric(
-            scores(self.model, self._notes, self._validation, self._recipe.encoder, self._place)
+            scores(self.model, self._notes, self._validation, self._recipe, self._place)
         )
 
     def negatives(self, order: np.random.Generator) -> dict[str, int]:
@@ -195,7 +195,7 @@ def train(
     require_enough(validation, recipe.training.min_validation_requests, "validate")
     learner, history = loop.train(
         lambda place: CrossEncoderLearner(
-            new_model(recipe, encoder_config(recipe.encoder, n_vocabulary, notes.special)),
+            new_model(recipe, n_vocabulary, notes.special),
             notes,
             fit,
             validation,
@@ -211,8 +211,12 @@ def train(
     return learner.model.cpu(), counted, history
 
 
-def new_model(recipe: CrossEncoderRecipe, config: BertConfig) -> CrossEncoder:
+def new_model(
+    recipe: CrossEncoderRecipe, n_vocabulary: int, special: SpecialTokens
+) -> CrossEncoder:
     """The model of a recipe: a new head, on random weights or the checkpoint's."""
+    n_segments = 3 if recipe.marks_matches else 2
+    config = encoder_config(recipe.encoder, n_vocabulary, special, n_segments=n_segments)
     config.num_labels = 1
     bert = BertForSequenceClassification(config)
     if recipe.encoder.checkpoint is not None:
@@ -227,18 +231,19 @@ def scores(
     model: CrossEncoder,
     notes: NoteTexts,
     requests: TextRequests,
-    encoder: Encoder,
+    recipe: CrossEncoderRecipe,
     place: torch.device,
 ) -> FloatArray:
     """Click logits of all candidates, float64 (N,), in the order of the data."""
     model.to(place)
+    encoder = recipe.encoder
     request = requests.request_index
     length = requests.queries.lengths(request, encoder.max_query_tokens)
     length = length + notes.lists.lengths(requests.note, encoder.max_note_tokens) + 3
     score_N = np.zeros(requests.n_candidates)
     with scoring(model, place):
         for rows in by_length(length, TOKENS_PER_SCORED_BATCH):
-            sequences = _pairs(notes, requests, request[rows], requests.note[rows], encoder)
+            sequences = _pairs(notes, requests, request[rows], requests.note[rows], recipe)
             score_N[rows] = model(tensors(sequences, place)).cpu().numpy()
     return np.round(score_N, SCORE_DECIMALS)
 
@@ -266,7 +271,14 @@ def _pairs(
     requests: TextRequests,
     request: IntArray,
     note: IntArray,
-    encoder: Encoder,
+    recipe: CrossEncoderRecipe,
 ) -> Sequences:
-    n_max = (encoder.max_query_tokens, encoder.max_note_tokens)
-    return pairs(notes.special, requests.queries, request, notes.lists, note, n_max)
+    return pairs(
+        notes.special,
+        requests.queries,
+        request,
+        notes.lists,
+        note,
+        (recipe.encoder.max_query_tokens, recipe.encoder.max_note_tokens),
+        marks_matches=recipe.marks_matches,
+    )

@@ -26,7 +26,9 @@ WEIGHTS = "weights.safetensors"
 FEED_FORWARD = 4
 
 
-def encoder_config(encoder: Encoder, n_vocabulary: int, special: SpecialTokens) -> BertConfig:
+def encoder_config(
+    encoder: Encoder, n_vocabulary: int, special: SpecialTokens, *, n_segments: int = 2
+) -> BertConfig:
     """Configuration of the BERT that a recipe asks for.
 
     Raises:
@@ -44,6 +46,7 @@ def encoder_config(encoder: Encoder, n_vocabulary: int, special: SpecialTokens) 
             max_position_embeddings=max(
                 512, encoder.max_query_tokens + encoder.max_note_tokens + 3
             ),
+            type_vocab_size=n_segments,
             pad_token_id=special.pad,
         )
     config = AutoConfig.from_pretrained(encoder.checkpoint, **_reading(encoder.checkpoint))

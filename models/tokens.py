@@ -79,7 +79,7 @@ class Sequences:
     Attributes:
         token_id: padded behind.
         is_token: 1 for a token, 0 for padding.
-        segment: 1 for the second text and its separator, else 0.
+        segment: 1 for the second text and its separator, else 0; 2 for a marked match.
     """
 
     token_id: IntArray
@@ -106,12 +106,16 @@ def pairs(
     second: TokenLists,
     second_rows: IntArray,
     n_max: tuple[int, int],
+    *,
+    marks_matches: bool = False,
 ) -> Sequences:
     """[CLS] first [SEP] second [SEP] of each pair of rows.
 
     Args:
         n_max: tokens of the first and of the second text at most. A longer text loses its end, and
             a long second one never costs a token of the first.
+        marks_matches: the tokens of the second text that stand in the first, too, get a segment of
+            their own.
     """
     n_first = first.lengths(first_rows, n_max[0])
     n_second = second.lengths(second_rows, n_max[1])
@@ -120,14 +124,18 @@ def pairs(
     middle = n_first[:, None] + 1
     end = middle + n_second[:, None] + 1
     token_id = first.take(first_rows, n_first, place - 1)
+    of_first = token_id[:, : int(n_first.max(initial=0)) + 1]
+    is_first = (place > 0) & (place < middle)
     token_id += second.take(second_rows, n_second, place - middle - 1)
+    segment = ((place > middle) & (place <= end)).astype(np.int64)
+    if marks_matches:
+        same = token_id[:, :, None] == of_first[:, None, :]
+        is_match = (same & is_first[:, None, : of_first.shape[1]]).any(axis=2)
+        segment[is_match & (place > middle) & (place < end)] = 2
     token_id[:, 0] = special.cls
     token_id[(place == middle) | (place == end)] = special.sep
     token_id[place > end] = special.pad
-    is_token = place <= end
-    return Sequences(
-        token_id, is_token.astype(np.int64), ((place > middle) & is_token).astype(np.int64)
-    )
+    return Sequences(token_id, (place <= end).astype(np.int64), segment)
 
 
 def lists_of(numbers: Sequence[Sequence[int]]) -> TokenLists:

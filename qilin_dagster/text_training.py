@@ -145,7 +145,7 @@ def train_cross_encoder(
         return not_trained(folder, recipe, reason)
     save_model(model, corpus.tokens.tokenizer, folder)
     test, place = corpus.requests("test"), device_named(device)
-    run = corpus.run(recipe.name, scores(model, corpus.texts(), test, recipe.encoder, place))
+    run = corpus.run(recipe.name, scores(model, corpus.texts(), test, recipe, place))
     facts = {
         "history": dataclasses.asdict(history),
         "negatives": negatives,

@@ -16,7 +16,17 @@ from qilin_dagster.resources import CATALOG, Lakehouse
 from qilin_dagster.settings import REPOSITORY
 from tests import published_log as log
 
-HEAVY = ("torch", "transformers", "great_expectations", "polars", "pandas", "altair", "sklearn")
+HEAVY = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "faiss",
+    "great_expectations",
+    "polars",
+    "pandas",
+    "altair",
+    "sklearn",
+)
 
 
 def test_loading_imports_nothing_heavy_and_takes_under_two_seconds() -> None:

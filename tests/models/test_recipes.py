@@ -9,19 +9,21 @@ import pytest
 from synthetic import ranking_data
 
 from models import recipes
-from models.recipes import BM25Recipe, DCNV2Recipe
+from models.recipes import Recipe
 
 FUNCTIONS = {
     name: function
     for name, function in inspect.getmembers(recipes, inspect.isfunction)
-    if not name.startswith("_") and function.__module__ == recipes.__name__ and name != "replace"
+    if function.__module__ == recipes.__name__
+    and not name.startswith("_")
+    and name not in ("replace", "from_checkpoint")
 }
 
 
 def test_every_model_has_a_recipe_and_a_smoke_recipe_for_both_tasks():
     expected = {
         f"{model}_{task}{suffix}"
-        for model in ("bm25", "dcn_v2")
+        for model in ("bm25", "bi_encoder", "cross_encoder", "dcn_v2")
         for task in ("search", "recommendation")
         for suffix in ("", "_smoke")
     }
@@ -31,7 +33,7 @@ def test_every_model_has_a_recipe_and_a_smoke_recipe_for_both_tasks():
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_recipe_bears_the_name_of_its_function_and_its_task(name):
     recipe = FUNCTIONS[name]()
-    assert isinstance(recipe, BM25Recipe | DCNV2Recipe)
+    assert isinstance(recipe, Recipe)
     assert recipe.name == name
     assert recipe.task in name
     assert recipe == FUNCTIONS[name]()
@@ -43,6 +45,16 @@ def test_a_smoke_recipe_differs_in_size_only():
     assert smoke.architecture.structure == full.architecture.structure
     assert smoke.training.max_epochs < full.training.max_epochs
     assert smoke.architecture.embedding_dim < full.architecture.embedding_dim
+
+
+@pytest.mark.parametrize("model", ["bi_encoder", "cross_encoder"])
+def test_a_recipe_on_a_checkpoint_keeps_its_name_and_its_loss(model):
+    recipe = FUNCTIONS[f"{model}_search"]()
+    chosen = recipes.from_checkpoint(recipe, "bert-base-chinese")
+    assert (chosen.name, chosen.training.loss) == (recipe.name, recipe.training.loss)
+    assert chosen.encoder.checkpoint == "bert-base-chinese"
+    assert chosen.training.learning_rate < recipe.training.learning_rate / 10
+    assert recipes.from_checkpoint(chosen, "bert-base-chinese") == chosen
 
 
 def test_the_readme_names_every_module_and_recipe_and_its_example_runs(tmp_path, monkeypatch):

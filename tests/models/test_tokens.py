@@ -121,6 +121,21 @@ def test_pairs_by_hand_and_the_query_is_never_cut_for_the_note():
     assert sequences.is_token.sum(axis=1).tolist() == [8, 6, 4]
 
 
+def test_tokens_of_both_texts_are_marked_in_the_second():
+    queries, notes = lists_of([[7, 101, 9], [8]]), lists_of([[9, 5, 7, 9], [7, 8, 102]])
+    rows = np.array([0, 1, 1]), np.array([0, 1, 0])
+    sequences = pairs(MARKS, queries, rows[0], notes, rows[1], (2, 9), marks_matches=True)
+    # Of the first query two tokens are read, and of these 7 stands in the note.
+    assert sequences.segment.tolist() == [
+        [0, 0, 0, 0, 1, 1, 2, 1, 1],
+        [0, 0, 0, 1, 2, 1, 1, 0, 0],
+        [0, 0, 0, 1, 1, 1, 1, 1, 0],
+    ]
+    plain = pairs(MARKS, queries, rows[0], notes, rows[1], (2, 9))
+    assert (plain.token_id == sequences.token_id).all()
+    assert (plain.segment == np.minimum(sequences.segment, 1)).all()
+
+
 def test_no_texts_are_no_rows():
     nothing = lists_of([])
     assert single(MARKS, nothing, np.zeros(0, dtype=np.int64), 5).token_id.shape == (0, 2)
