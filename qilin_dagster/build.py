@@ -37,8 +37,8 @@ def selected_keys(selects: tuple[str, ...]) -> "list[dg.AssetKey] | None":
     """Asset keys of ``--select``: groups (raw) and keys (core.requests or core/requests).
 
     None for all. What is in raw brings the published files with it, which it reads, and the
-    quarantine, whose rows it leaves out: with those of other data it would be neither. Raises InputError naming what is no group
-    and no key.
+    quarantine, whose rows it leaves out: of other data they would be others. Raises InputError
+    naming what is no group and no key.
     """
     from qilin_dagster.definitions import defs
 

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 STAGING = ".staging"
 SPILL = ".spill"
 UNFINISHED = ".unfinished"
+# Tables that say when they were written: the same build gives other bytes.
+DATED = ("reports.", "evaluation.history")
 LOCK = ".build.lock"
 SERVED = "lake.json"
 MANIFEST = "manifest.json"
@@ -335,14 +337,14 @@ class Lake:
         return faults
 
     def content_hash(self) -> str:
-        """Hash of every file of every table but the reports, which say when they were written.
+        """Hash of every file of every table that does not say when it was written.
 
         Equal for two lakes built from the same data, wherever they and the data lie.
         """
         digest = hashlib.sha256()
         for table in self.tables():
             manifest = self.manifest(table)
-            if manifest is not None and not table.startswith("reports."):
+            if manifest is not None and not table.startswith(DATED):
                 digest.update(f"{table} {manifest.n_rows}\n".encode())
                 digest.update("".join(f"{file.sha256}\n" for file in manifest.files).encode())
         return digest.hexdigest()[:16]

@@ -251,9 +251,7 @@ def test_the_last_line_of_a_build_says_what_was_set_aside(
     tmp_path: Path, data_with_a_repeated_key: Path
 ) -> None:
     lake = tmp_path / "lake"
-    done = qilin(
-        "build", "--data", data_with_a_repeated_key, "--lake", lake, "--select", "raw"
-    )
+    done = qilin("build", "--data", data_with_a_repeated_key, "--lake", lake, "--select", "raw")
     assert done.returncode == 0
     assert done.stderr.splitlines()[-1] == (
         "quarantine.search_train: 1 row set aside (33 %): 1 duplicate key; "

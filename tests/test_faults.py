@@ -19,7 +19,7 @@ import duckdb
 import pytest
 
 from qilin_dagster.engines.duckdb import DuckDBEngine
-from qilin_dagster.features import TASKS, Task, build_features
+from qilin_dagster.features import TASKS, Task
 from qilin_dagster.lake import LOCK, SPILL, STAGING, Lake, LakeError
 from qilin_dagster.query import open_sandbox
 from qilin_dagster.settings import REPOSITORY, Settings
@@ -28,7 +28,7 @@ from qilin_dagster.sources.register import register_all
 from qilin_dagster.sources.twin import write_twin
 from tests import build_stages, published_log
 from tests.build_stages import STAGES
-from tests.conftest import build_views
+from tests.conftest import build_views, write_features
 from tests.test_cli import QILIN, qilin
 
 N_KILLS = 200
@@ -362,5 +362,5 @@ def _publish_features(lake: Lake, connection: duckdb.DuckDBPyConnection, task: T
         f"features.{task}_ranking",
         inputs={},
         code_version="1",
-        write=lambda folder: build_features(connection, task, folder),
+        write=lambda folder: write_features(connection, task, folder),
     )

@@ -11,6 +11,7 @@ import dagster as dg
 
 from models import recipes
 from models.recipes import BM25Recipe, DCNV2Recipe
+from qilin_dagster.assets.features import NOTE_WORDS
 from qilin_dagster.checks import check_specs, check_table, table_suite
 from qilin_dagster.expectations import Suite
 from qilin_dagster.lake import Manifest, Written
@@ -18,7 +19,7 @@ from qilin_dagster.resources import Lakehouse
 
 log = logging.getLogger("qilin")
 
-NOTE_WORDS = "features.note_words"
+
 BM25_READS = ("core.impressions", "core.requests", NOTE_WORDS)
 
 
