@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from qilin_dagster import report_quarantine
+from qilin_dagster import report_quarantine, report_runs
 from qilin_dagster.catalog import load_catalog
 from qilin_dagster.report_audit import AUDIT_QUERY, audit_section
 from qilin_dagster.report_bias import (
@@ -181,6 +181,10 @@ QUERIES = {
     **{name: f"from {name}" for name in BIAS_VIEWS},
     "quarantine.all_rows": report_quarantine.QUERY,
     "evaluation.leaderboard": "from evaluation.leaderboard",
+    **{
+        f"evaluation.{name}": f"from evaluation.{name}"
+        for name in ("comparisons", "slices", "calibration", "examples", "retrieval", "history")
+    },
     "evaluation.checks": "from evaluation.checks",
     "evaluation.audit": AUDIT_QUERY,
 }
@@ -370,6 +374,7 @@ def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
         *bias_lab(numbers, BIAS_VIEWS),
         *([anchors()] if numbers["evaluation.leaderboard"].rows else []),
         *(leaderboard(numbers, provenance, task) for task in CHANNELS),
+        *([found] if (found := report_runs.retrieval(numbers)) else []),
         checks_section(numbers["evaluation.checks"].rows, numbers["evaluation.checks"].why_empty),
         provenance_section(provenance),
     ]
@@ -498,7 +503,7 @@ def leaderboard(numbers: Numbers, provenance: Provenance, task: str) -> Section:
         blocks.append(
             Text(
                 "Each run orders the notes of a test request anew and is scored against its "
-                "clicks. Intervals are over requests; two runs whose intervals overlap may still "
+                "clicks. Intervals are over users; two runs whose intervals overlap may still "
                 "differ when compared request by request."
             )
         )
@@ -511,6 +516,7 @@ def leaderboard(numbers: Numbers, provenance: Provenance, task: str) -> Section:
         blocks.append(Heading("Models without a result", f"{section_id}-not-trained"))
         blocks.append(Bullets(tuple(f"{key}: {why}" for key, why in not_trained.items())))
     if rows:
+        blocks += report_runs.under_the_leaderboard(numbers, task)
         blocks += _paper_table_10(numbers, provenance, task)
     return Section(section_id, title, tuple(blocks))
 

@@ -236,6 +236,35 @@ def calibration(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[t
     return _result(lakehouse, CALIBRATION_SUITE, manifest)
 
 
+EXAMPLES_DESCRIPTION = (
+    "One row per (task, row_number, pid, run): the notes of a few test requests, spread evenly "
+    "over the test rows, with their titles, clicks, and the score and rank each run gives them."
+)
+EXAMPLES_SUITE = table_suite("evaluation.examples", EXAMPLES_DESCRIPTION)
+
+
+@dg.asset(
+    key=["evaluation", "examples"],
+    deps=[dg.AssetKey(relation.split(".")) for relation in (*READS, "core.notes")],
+    group_name="evaluation",
+    kinds={"table"},
+    description=EXAMPLES_DESCRIPTION,
+    check_specs=check_specs(EXAMPLES_SUITE),
+)
+def examples(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster asks for it bare
+    from qilin_dagster.examples import CODE_VERSION, examples
+    from qilin_dagster.leaderboard import read_runs
+
+    manifest = _publish(
+        lakehouse,
+        EXAMPLES_SUITE,
+        (*READS, "core.notes"),
+        CODE_VERSION,
+        lambda connection, task: examples(connection, task, read_runs(connection, task, RUNS)),
+    )
+    return _result(lakehouse, EXAMPLES_SUITE, manifest)
+
+
 HISTORY_DESCRIPTION = (
     "One row per (evaluation_n, task, run, metric): what the leaderboard, mode full, said each "
     "time it was made anew. Says how often the test requests were looked at, and whether a metric "
@@ -264,7 +293,16 @@ def history(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[type-
     return _result(lakehouse, HISTORY_SUITE, manifest, {"evaluations of this data": n_looks})
 
 
-tables = [leaderboard, per_request, comparisons, slices, calibration, retrieval, history]
+tables = [
+    leaderboard,
+    per_request,
+    comparisons,
+    slices,
+    calibration,
+    examples,
+    retrieval,
+    history,
+]
 
 
 def _publish(

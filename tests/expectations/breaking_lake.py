@@ -391,6 +391,12 @@ BREAKS: dict[str, dict[str, Break]] = {
             "update evaluation.calibration set low = clicked_share + 0.001 where bin = 4"
         ),
     },
+    "evaluation.examples": {
+        "ranks_follow_the_scores": change("update evaluation.examples set rank = 100 - rank"),
+        "clicks_are_those_of_the_log": change(
+            "update evaluation.examples set is_clicked = not is_clicked"
+        ),
+    },
     "evaluation.history": {
         "evaluations_are_numbered_from_1": change(
             "update evaluation.history set evaluation_n = evaluation_n + 1"

@@ -13,6 +13,7 @@ from qilin_dagster import comparisons
 from qilin_dagster.assets.training import RECIPES
 from qilin_dagster.calibration import calibration
 from qilin_dagster.engines.duckdb import DuckDBEngine
+from qilin_dagster.examples import examples
 from qilin_dagster.features import TASKS, Task, build_features, statistics_rows, vocabulary_rows
 from qilin_dagster.leaderboard import leaderboard, read_candidates, read_runs
 from qilin_dagster.note_words import build_note_words
@@ -129,6 +130,7 @@ def _store_runs(connection: duckdb.DuckDBPyConnection) -> None:
     _store(connection, "leaderboard", [leaderboard(task, *tasks[task]) for task in TASKS])
     _store(connection, "per_request", [per_request(task, *tasks[task]) for task in TASKS])
     _store(connection, "calibration", [calibration(task, *tasks[task]) for task in TASKS])
+    _store(connection, "examples", [examples(connection, task, tasks[task][1]) for task in TASKS])
     requests = {task: read_per_request(connection, task, comparisons.METRICS) for task in TASKS}
     _store(
         connection,
