@@ -227,12 +227,13 @@ class DuckDBEngine:
                 n_bytes=None,
             )
         was_current = self.lake.is_current(view.qualified, inputs, view.code_version)
-        manifest = self.lake.publish(
-            view.qualified,
-            inputs=inputs,
-            code_version=view.code_version,
-            write=lambda folder: write_select(connection, view.select, folder),
-        )
+        with contextlib.nullcontext() if view.is_ordered else _one_thread(connection):
+            manifest = self.lake.publish(
+                view.qualified,
+                inputs=inputs,
+                code_version=view.code_version,
+                write=lambda folder: write_select(connection, view.select, folder),
+            )
         self.define_stored(connection, manifest)
         _comment(connection, view)
         return Built(
@@ -291,6 +292,18 @@ class DuckDBEngine:
 def _catalog() -> Catalog:
     """The project's own SQL, read once a process: a fifth of a second."""
     return load_catalog()
+
+
+@contextlib.contextmanager
+def _one_thread(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Several threads write rows that nothing sorts in the order in which they come to them: other
+    bytes each time. Wide rows are cheaper written by one than sorted."""
+    ((threads,),) = connection.execute("select current_setting('threads')").fetchall()
+    connection.execute("set threads = 1")
+    try:
+        yield
+    finally:
+        connection.execute(f"set threads = {threads}")
 
 
 def write_select(connection: duckdb.DuckDBPyConnection, select: str, folder: Path) -> Written:
