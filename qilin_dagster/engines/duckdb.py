@@ -174,7 +174,7 @@ class DuckDBEngine:
         """Bring one view up to date and define it on the connection, whose parents are defined.
 
         A stored table is written as a snapshot unless the present one was made by the same code
-        from the same inputs; a view is defined and described. Raises InputError when a published
+        from the same inputs; a view is defined and described. Comments are not replayed. Raises InputError when a published
         file it reads is damaged.
         """
         with self.naming_damage(view.qualified):
@@ -216,7 +216,6 @@ class DuckDBEngine:
         inputs = self.inputs(view.parents)
         if not view.is_stored:
             self.define_view(connection, view)
-            _comment(connection, view)
             described = connection.execute(f"describe {view.qualified}").fetchall()
             counted = connection.execute(f"select count(*) from {view.qualified}").fetchall()
             return Built(
@@ -235,7 +234,6 @@ class DuckDBEngine:
                 write=lambda folder: write_select(connection, view.select, folder),
             )
         self.define_stored(connection, manifest)
-        _comment(connection, view)
         return Built(
             n_rows=manifest.n_rows,
             columns=manifest.columns,
@@ -273,7 +271,10 @@ class DuckDBEngine:
         try:
             connection = duckdb.connect(str(aside))
             try:
+                # One transaction: else every definition and every comment is synced to disk.
+                connection.begin()
                 self.define_all(connection, comments=True)
+                connection.commit()
             finally:
                 connection.close()
             os.replace(aside, target)
