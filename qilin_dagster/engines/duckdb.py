@@ -174,8 +174,8 @@ class DuckDBEngine:
         """Bring one view up to date and define it on the connection, whose parents are defined.
 
         A stored table is written as a snapshot unless the present one was made by the same code
-        from the same inputs; a view is defined and described. Comments are not replayed. Raises InputError when a published
-        file it reads is damaged.
+        from the same inputs; a view is defined and described. Comments are not replayed. Raises
+        InputError when a published file it reads is damaged.
         """
         with self.naming_damage(view.qualified):
             return self._build(connection, view)
