@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 
 from qilin_dagster.engines.duckdb import DuckDBEngine
@@ -332,9 +333,12 @@ def _build_views(data: Path, lake: Path) -> DuckDBEngine:
 def test_one_thread_and_two_give_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tables of several row groups; whole builds are compared in the test of killed ones."""
+    """Files and tables of several row groups; whole builds are compared in the test of killed
+    ones."""
     monkeypatch.setattr("qilin_dagster.engines.duckdb.ROW_GROUP_ROWS", 2048)
     write_twin(tmp_path / "twin", scale=0.01, seed=3)
+    for path in (tmp_path / "twin").glob("*/*.parquet"):
+        pq.write_table(pq.read_table(path), path, row_group_size=200)
     content = set()
     for number, threads in enumerate((1, 2)):
         lake = Lake(tmp_path / f"lake-{number}")

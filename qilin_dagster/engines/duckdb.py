@@ -174,8 +174,8 @@ class DuckDBEngine:
         """Bring one view up to date and define it on the connection, whose parents are defined.
 
         A stored table is written as a snapshot unless the present one was made by the same code
-        from the same inputs; a view is defined and described. Raises InputError when a published
-        file it reads is damaged.
+        from the same inputs; a view is defined and described. Comments are not replayed. Raises
+        InputError when a published file it reads is damaged.
         """
         with self.naming_damage(view.qualified):
             return self._build(connection, view)
@@ -216,7 +216,6 @@ class DuckDBEngine:
         inputs = self.inputs(view.parents)
         if not view.is_stored:
             self.define_view(connection, view)
-            _comment(connection, view)
             described = connection.execute(f"describe {view.qualified}").fetchall()
             counted = connection.execute(f"select count(*) from {view.qualified}").fetchall()
             return Built(
@@ -227,14 +226,14 @@ class DuckDBEngine:
                 n_bytes=None,
             )
         was_current = self.lake.is_current(view.qualified, inputs, view.code_version)
-        manifest = self.lake.publish(
-            view.qualified,
-            inputs=inputs,
-            code_version=view.code_version,
-            write=lambda folder: write_select(connection, view.select, folder),
-        )
+        with contextlib.nullcontext() if view.is_ordered else _one_thread(connection):
+            manifest = self.lake.publish(
+                view.qualified,
+                inputs=inputs,
+                code_version=view.code_version,
+                write=lambda folder: write_select(connection, view.select, folder),
+            )
         self.define_stored(connection, manifest)
-        _comment(connection, view)
         return Built(
             n_rows=manifest.n_rows,
             columns=manifest.columns,
@@ -272,7 +271,10 @@ class DuckDBEngine:
         try:
             connection = duckdb.connect(str(aside))
             try:
+                # One transaction: else every definition and every comment is synced to disk.
+                connection.begin()
                 self.define_all(connection, comments=True)
+                connection.commit()
             finally:
                 connection.close()
             os.replace(aside, target)
@@ -291,6 +293,18 @@ class DuckDBEngine:
 def _catalog() -> Catalog:
     """The project's own SQL, read once a process: a fifth of a second."""
     return load_catalog()
+
+
+@contextlib.contextmanager
+def _one_thread(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Several threads write rows that nothing sorts in the order in which they come to them: other
+    bytes each time. Wide rows are cheaper written by one than sorted."""
+    ((threads,),) = connection.execute("select current_setting('threads')").fetchall()
+    connection.execute("set threads = 1")
+    try:
+        yield
+    finally:
+        connection.execute(f"set threads = {threads}")
 
 
 def write_select(connection: duckdb.DuckDBPyConnection, select: str, folder: Path) -> Written:
