@@ -42,7 +42,7 @@ def leaderboard(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[t
         code_version=CODE_VERSION,
         write=lambda folder: _write(lakehouse, folder),
     )
-    connection = engine.connect()
+    connection = engine.connect(["evaluation.leaderboard"])
     try:
         rows = connection.execute(
             "select task, run, kind, metric, value, low, high from evaluation.leaderboard "
@@ -72,7 +72,7 @@ def _write(lakehouse: Lakehouse, folder: Path) -> Written:
     from qilin_dagster.leaderboard import leaderboard as score
 
     engine = lakehouse.engine()
-    connection = engine.connect()
+    connection = engine.connect((*READS, *RUNS))
     parts = []
     try:
         for task in ("search", "recommendation"):

@@ -48,7 +48,7 @@ def _ranking_features(task: str) -> dg.AssetsDefinition:
         from qilin_dagster.features import CODE_VERSION, TASKS, build_features
 
         engine = lakehouse.engine()
-        connection = engine.connect()
+        connection = engine.connect(READS)
         try:
             manifest = lakehouse.store.publish(
                 table,
