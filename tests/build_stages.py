@@ -11,10 +11,9 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import dagster as dg
-
 # For the fork server; the stages import them where they use them.
 import altair  # noqa: F401
+import dagster as dg
 import jinja2  # noqa: F401
 import pandas  # noqa: F401  # By pyarrow.
 import polars  # noqa: F401
@@ -23,12 +22,14 @@ import vl_convert  # noqa: F401
 
 import models.bm25
 import models.loop  # noqa: F401
+import qilin_dagster.audit
 import qilin_dagster.leaderboard
 import qilin_dagster.report
-import qilin_dagster.training  # noqa: F401
+import qilin_dagster.training
 from models import recipes
 from models.recipes import DCNV2Recipe
 from qilin_dagster.assets import audit, evaluation, features, raw, reports, training
+from qilin_dagster.engines import duckdb  # noqa: F401
 from qilin_dagster.lake import Lake
 from qilin_dagster.resources import Lakehouse
 from tests import published_log

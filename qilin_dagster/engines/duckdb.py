@@ -6,6 +6,7 @@ nothing to lock. Which relation means what is in sql/; what a manifest is, in la
 """
 
 import contextlib
+import errno
 import functools
 import os
 from collections.abc import Iterable, Iterator
@@ -22,7 +23,7 @@ from qilin_dagster.lake import (
     Manifest,
     Written,
     aside_of,
-    full_disk_in,
+    os_error_in,
     version_of,
 )
 from qilin_dagster.settings import Settings
@@ -155,7 +156,7 @@ class DuckDBEngine:
         return wanted
 
     def define_stored(self, connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> None:
-        """Define a stored or published table from its manifest."""
+        """Define a stored or published table from its manifest; a file gone is a LakeError."""
         schema, _, name = manifest.table.partition(".")
         files = self.lake.files(manifest)
         if schema == "published" and name in TABLES:
@@ -163,7 +164,14 @@ class DuckDBEngine:
         else:
             select = f"select * from read_parquet({_literal_list(files)})"
         connection.execute(f"create schema if not exists {schema}")
-        connection.execute(f"create or replace view {manifest.table} as {select}")
+        try:
+            connection.execute(f"create or replace view {manifest.table} as {select}")
+        except duckdb.IOException as error:
+            reason = str(error).splitlines()[0]
+            raise LakeError(
+                f"a file of {manifest.table} cannot be read: {reason}; qilin verify names every "
+                "fault of a lake"
+            ) from error
 
     def define_view(self, connection: duckdb.DuckDBPyConnection, view: View) -> None:
         """Define a view of the catalog; a stale stored parent gives a LakeError that says so."""
@@ -299,10 +307,10 @@ class DuckDBEngine:
                 connection.close()
             os.replace(aside, target)
         except (duckdb.Error, LakeError, OSError) as error:
-            full = full_disk_in(error)
-            if full is None:
+            refused = os_error_in(error, errno.ENOSPC, errno.EACCES, errno.EROFS)
+            if refused is None:
                 raise
-            raise self.lake.cannot_write(CATALOG_FILE, full) from error
+            raise self.lake.cannot_write(CATALOG_FILE, refused) from error
         finally:
             for left in (aside, aside.with_name(f"{aside.name}.wal")):
                 left.unlink(missing_ok=True)
