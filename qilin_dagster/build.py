@@ -199,7 +199,9 @@ def _set_aside(settings: Settings, succeeded: bool) -> list[str]:
     engine = DuckDBEngine(Lake(settings.lake), settings)
     connection = engine.open()
     try:
-        present = engine.define_all(connection, comments=False)
+        present = engine.define(
+            connection, [f"{schema}.{t}" for schema in ("published", "quarantine") for t in TABLES]
+        )
         counts = [
             set_aside(connection, table)
             for table in TABLES

@@ -306,7 +306,7 @@ class Lake:
         except OSError as error:
             raise self.cannot_write(table, error) from error
         except Exception as error:
-            if (full := full_disk_in(error)) is not None:
+            if (full := os_error_in(error, errno.ENOSPC)) is not None:
                 raise self.cannot_write(table, full) from error
             raise
         finally:
@@ -540,10 +540,13 @@ def replace_text(path: Path, text: str) -> None:
         aside.unlink(missing_ok=True)
 
 
-def full_disk_in(error: Exception) -> OSError | None:
-    """DuckDB, Polars and safetensors have errors of their own for a full disk: as the usual one."""
-    text = os.strerror(errno.ENOSPC)
-    return OSError(errno.ENOSPC, text) if text in str(error) else None
+def os_error_in(error: Exception, *codes: int) -> OSError | None:
+    """DuckDB, Polars and safetensors have errors of their own for a full disk and the like: the
+    first of the codes that the error speaks of, as the usual error."""
+    for code in codes:
+        if os.strerror(code) in str(error):
+            return OSError(code, os.strerror(code))
+    return None
 
 
 def aside_of(path: Path) -> Path:

@@ -8,6 +8,7 @@ blocks; both templates walk that list, so the two files cannot tell different st
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -151,12 +152,12 @@ def figures(connection: duckdb.DuckDBPyConnection) -> dict[str, bytes]:
     """PNG of each bias plot that has rows, by the name of its view."""
     import vl_convert
 
-    numbers = read_numbers(connection)
+    by_position, by_session_position = read_numbers(
+        connection, ("bias.click_rate_by_position", "bias.click_rate_by_session_position")
+    ).values()
     charts = {
-        "click_rate_by_position": position_chart(numbers["bias.click_rate_by_position"].rows),
-        "click_rate_by_session_position": session_position_chart(
-            numbers["bias.click_rate_by_session_position"].rows
-        ),
+        "click_rate_by_position": position_chart(by_position.rows),
+        "click_rate_by_session_position": session_position_chart(by_session_position.rows),
     }
     return {
         name: vl_convert.vegalite_to_png(printed_spec(spec), scale=2)
@@ -190,16 +191,18 @@ QUERIES = {
 }
 
 
-def read_numbers(connection: duckdb.DuckDBPyConnection) -> Numbers:
+def read_numbers(
+    connection: duckdb.DuckDBPyConnection, names: Iterable[str] = tuple(QUERIES)
+) -> Numbers:
     # Asked first, because DuckDB takes an unknown name for a Python variable and scans that.
     known = connection.execute(
         "select distinct table_schema || '.' || table_name from information_schema.tables"
     ).fetchall()
     return {
-        name: _read(connection, name, query)
+        name: _read(connection, name, QUERIES[name])
         if (name,) in known
         else Relation(name, (), f"The table {name} has not been built.", is_built=False)
-        for name, query in QUERIES.items()
+        for name in names
     }
 
 

@@ -23,26 +23,51 @@ def only_table(found: list[Block]) -> list[list[str]]:
 
 def pair(**changes: Any) -> Row:
     return {
-        "task": "search", "metric": "mrr@10", "run_a": "dcn_v2", "run_b": "bm25",
-        "kind_b": "model", "difference": 0.0312, "low": 0.01, "high": 0.05, "p_holm": 0.0002,
-        "smallest_seen": 0.0123, "is_resolvable": True, "n_requests": 619,
+        "task": "search",
+        "metric": "mrr@10",
+        "run_a": "dcn_v2",
+        "run_b": "bm25",
+        "kind_b": "model",
+        "difference": 0.0312,
+        "low": 0.01,
+        "high": 0.05,
+        "p_holm": 0.0002,
+        "smallest_seen": 0.0123,
+        "is_resolvable": True,
+        "n_requests": 619,
         **changes,
     }
 
 
 def slice_of(**changes: Any) -> Row:
     return {
-        "task": "search", "slice": "notes shown", "slice_value": " 1-10", "run": "bm25",
-        "kind": "model", "metric": "mrr@10", "value": 0.5, "low": 0.4, "high": 0.6,
-        "n_requests": 80, "n_users": 60,
+        "task": "search",
+        "slice": "notes shown",
+        "slice_value": " 1-10",
+        "run": "bm25",
+        "kind": "model",
+        "metric": "mrr@10",
+        "value": 0.5,
+        "low": 0.4,
+        "high": 0.6,
+        "n_requests": 80,
+        "n_users": 60,
         **changes,
     }
 
 
 def example(**changes: Any) -> Row:
     return {
-        "task": "search", "row_number": 7, "query": "上海 咖啡", "pid": 1, "note_title": "标题",
-        "shown_rank": 2, "is_clicked": True, "run": "bm25", "score": 1.25, "rank": 1,
+        "task": "search",
+        "row_number": 7,
+        "query": "上海 咖啡",
+        "pid": 1,
+        "note_title": "标题",
+        "shown_rank": 2,
+        "is_clicked": True,
+        "run": "bm25",
+        "score": 1.25,
+        "rank": 1,
         **changes,
     }
 
@@ -88,8 +113,14 @@ def test_slices_show_models_beside_chance_and_the_shown_order() -> None:
 def test_calibration_is_predicted_beside_clicked() -> None:
     tenths = [
         {
-            "task": "search", "run": "dcn_v2", "bin": number, "predicted_share": 0.1 * number,
-            "clicked_share": 0.05 * number, "low": 0.0, "high": 1.0, "n_candidates": 9,
+            "task": "search",
+            "run": "dcn_v2",
+            "bin": number,
+            "predicted_share": 0.1 * number,
+            "clicked_share": 0.05 * number,
+            "low": 0.0,
+            "high": 1.0,
+            "n_candidates": 9,
         }
         for number in (2, 1)
     ]
@@ -127,8 +158,14 @@ def test_many_looks_at_the_test_are_said() -> None:
 def test_search_among_all_notes_is_a_section_of_its_own() -> None:
     def found(metric: str, value: float) -> Row:
         return {
-            "task": "search", "run": "bm25", "metric": metric, "value": value,
-            "low": value - 0.1, "high": value + 0.1, "n_requests": 619, "n_notes": 198_394,
+            "task": "search",
+            "run": "bm25",
+            "metric": metric,
+            "value": value,
+            "low": value - 0.1,
+            "high": value + 0.1,
+            "n_requests": 619,
+            "n_notes": 198_394,
         }
 
     rows = (found("recall@500", 0.52), found("recall@100", 0.27))

@@ -57,7 +57,7 @@ def leaderboard(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[t
             task, read_candidates(connection, task), read_runs(connection, task, RUNS)
         ),
     )
-    connection = lakehouse.engine().connect()
+    connection = lakehouse.engine().connect(["evaluation.leaderboard"])
     try:
         rows = connection.execute(
             "select task, run, kind, metric, value, low, high from evaluation.leaderboard "
@@ -284,7 +284,7 @@ HISTORY_SUITE = table_suite("evaluation.history", HISTORY_DESCRIPTION)
 def history(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster asks for it bare
     from qilin_dagster.evaluation_history import publish_history
 
-    connection = lakehouse.engine().connect()
+    connection = lakehouse.engine().connect(["evaluation.leaderboard", "published.data_set"])
     try:
         manifest = publish_history(lakehouse.store, connection)
     finally:
@@ -316,7 +316,7 @@ def _publish(
     import pyarrow as pa
 
     engine = lakehouse.engine()
-    connection = engine.connect()
+    connection = engine.connect(reads)
     try:
         return lakehouse.store.publish(
             suite.qualified,

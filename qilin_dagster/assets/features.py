@@ -47,7 +47,7 @@ def note_words(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[ty
     from qilin_dagster.note_words import CODE_VERSION, build_note_words
 
     engine = lakehouse.engine()
-    connection = engine.connect()
+    connection = engine.connect(["core.notes"])
     try:
         manifest = lakehouse.store.publish(
             NOTE_WORDS,
@@ -91,7 +91,7 @@ def _ranking_features(task: str) -> dg.AssetsDefinition:
         from qilin_dagster.features import CODE_VERSION, TASKS, build_features
 
         engine = lakehouse.engine()
-        connection = engine.connect()
+        connection = engine.connect(READS)
         try:
             manifest = lakehouse.store.publish(
                 table,

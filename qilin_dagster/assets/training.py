@@ -19,8 +19,9 @@ from qilin_dagster.resources import Lakehouse
 
 log = logging.getLogger("qilin")
 
-
-BM25_READS = ("core.impressions", "core.requests", NOTE_WORDS)
+# What leaderboard.read_candidates reads.
+TEST_CANDIDATES = ("core.impressions", "core.requests")
+BM25_READS = (*TEST_CANDIDATES, NOTE_WORDS)
 
 
 def _bm25(recipe: BM25Recipe) -> dg.AssetsDefinition:
@@ -47,7 +48,7 @@ def _bm25(recipe: BM25Recipe) -> dg.AssetsDefinition:
         from qilin_dagster.training import CODE_VERSION, train_bm25
 
         engine = lakehouse.engine()
-        connection = engine.connect()
+        connection = engine.connect(BM25_READS)
         try:
             return _publish(
                 lakehouse,
@@ -96,7 +97,7 @@ def _dcn_v2(recipe: DCNV2Recipe) -> dg.AssetsDefinition:
             recipe, training=dataclasses.replace(recipe.training, seed=settings.seed)
         )
         engine = lakehouse.engine()
-        connection = engine.connect()
+        connection = engine.connect(TEST_CANDIDATES)
         try:
             return _publish(
                 lakehouse,

@@ -33,7 +33,7 @@ def build(folder: Path) -> duckdb.DuckDBPyConnection:
     engine = build_views(folder / "data", folder / "lake")
     connection = duckdb.connect()
     connection.execute("set timezone = 'UTC'; set threads = 1")
-    engine.define_all(connection, comments=False)
+    engine.define(connection)
     for schema in ("held", *(f"valid_{schema}" for schema in SCHEMAS)):
         connection.execute(f"create schema {schema}")
     _store_core(connection, engine)
