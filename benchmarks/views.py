@@ -12,6 +12,7 @@ connection that has them defined.
 
 import argparse
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -48,12 +49,23 @@ def paper_statistics(data: Path, lake: Path) -> None:
     for view in reversed(engine.catalog.views):
         if view.qualified in needed:
             needed |= set(view.parents)
+    views = [view for view in engine.catalog.views if view.qualified in needed]
     with engine.connect() as connection:
-        for view in engine.catalog.views:
-            if view.qualified in needed:
-                kind = "table" if view.is_stored else "view"
-                connection.execute(f"create schema if not exists {view.schema}")
-                connection.execute(f"create or replace {kind} {view.qualified} as {view.select}")
+        for view in views:
+            connection.execute(f"create schema if not exists {view.schema}")
+            if not view.is_stored:
+                connection.execute(view.ddl)
+                continue
+            # Only columns that a reader names: the texts would take more memory than all others.
+            readers = " ".join(
+                reader.select for reader in views if view.qualified in reader.parents
+            )
+            described = connection.execute(f"describe {view.select}").fetchall()
+            named = [f'"{name}"' for name, *_ in described if re.search(rf"\b{name}\b", readers)]
+            columns = ", ".join(named) or "*"
+            connection.execute(
+                f"create table {view.qualified} as select {columns} from ({view.select})"
+            )
         connection.execute("from bias.paper_values").fetchall()
 
 

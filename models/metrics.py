@@ -426,6 +426,29 @@ def paired_randomisation_test(
     return (1 + n_as_far) / (n_permutations + 1)
 
 
+def holm_adjusted(p_values: ArrayLike) -> FloatArray:
+    """p-values of K tests made together, each in 0..1 and fit to be compared with one level.
+
+    Below 0.05 for any of them happens by chance in at most 5 % of such families of tests.
+
+    Args:
+        p_values: floats (K,), in 0..1.
+
+    Raises:
+        ValueError: a value outside 0..1, or not of one dimension.
+
+    Source: Holm, Scandinavian Journal of Statistics 1979.
+    """
+    p_K = _floats(p_values, "p_values")
+    if not ((p_K >= 0) & (p_K <= 1)).all():
+        raise ValueError("p-values must be in 0..1")
+    order = np.argsort(p_K, kind="stable")
+    steps = (len(p_K) - np.arange(len(p_K))) * p_K[order]
+    adjusted = np.empty_like(p_K)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
+
+
 @dataclass(frozen=True)
 class _RankedLists:
     """The run's candidates sorted by request and score, with the facts about their tie groups.

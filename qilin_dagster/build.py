@@ -36,9 +36,9 @@ class Outcome:
 def selected_keys(selects: tuple[str, ...]) -> "list[dg.AssetKey] | None":
     """Asset keys of ``--select``: groups (raw) and keys (core.requests or core/requests).
 
-    None for all. What is in raw brings the quarantine with it, whose rows it leaves out: with the
-    quarantine of other data it would leave out others. Raises InputError naming what is no group
-    and no key.
+    None for all. What is in raw brings the published files with it, which it reads, and the
+    quarantine, whose rows it leaves out: of other data they would be others. Raises InputError
+    naming what is no group and no key.
     """
     from qilin_dagster.definitions import defs
 
@@ -61,7 +61,8 @@ def selected_keys(selects: tuple[str, ...]) -> "list[dg.AssetKey] | None":
             hint = f"; did you mean {close[0]}?" if close else f"; groups: {', '.join(groups)}"
             raise InputError(f"--select {name}: no group and no key of this name{hint}")
     if any(key.path[0] == "raw" for key in selected):
-        selected += [key for key in groups["quarantine"] if key not in selected]
+        before = [*groups["published"], *groups["quarantine"]]
+        selected += [key for key in before if key not in selected]
     return selected
 
 
@@ -198,7 +199,9 @@ def _set_aside(settings: Settings, succeeded: bool) -> list[str]:
     engine = DuckDBEngine(Lake(settings.lake), settings)
     connection = engine.open()
     try:
-        present = engine.define_all(connection, comments=False)
+        present = engine.define(
+            connection, [f"{schema}.{t}" for schema in ("published", "quarantine") for t in TABLES]
+        )
         counts = [
             set_aside(connection, table)
             for table in TABLES

@@ -35,6 +35,7 @@ class View:
     name: str
     path: Path
     is_stored: bool
+    is_ordered: bool
     select: str
     parents: tuple[str, ...]
     comment: str
@@ -175,6 +176,7 @@ def _read(path: Path) -> View:
         name=name,
         path=path,
         is_stored=create.kind == "TABLE",
+        is_ordered=create.expression.args.get("order") is not None,
         select=text[start : first[-1].end + 1].strip(),
         parents=tuple(sorted(parents)),
         comment=comment,

@@ -17,12 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
+from qilin_dagster.lake import Written
+from qilin_dagster.note_words import NoteWords, read_note_words
+from qilin_dagster.sources.layout import NOTE_COUNTERS, USER_DENSE
+
 if TYPE_CHECKING:
     import duckdb
     import polars as pl
-
-from qilin_dagster.lake import Written
-from qilin_dagster.sources.layout import NOTE_COUNTERS, USER_DENSE
+    from numpy.typing import NDArray
 
 Task = Literal["search", "recommendation"]
 TASKS: tuple[Task, ...] = ("search", "recommendation")
@@ -43,7 +47,7 @@ UNSCALED = (
     *("query_title_overlap", "is_query_in_content"),
     *("history_taxonomy1_share", "history_taxonomy2_share"),
 )
-CODE_VERSION = "3"
+CODE_VERSION = "4"
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,13 @@ class FeatureColumns:
     n_note_ids: int
 
 
-def build_features(connection: "duckdb.DuckDBPyConnection", task: Task, folder: Path) -> Written:
+def build_features(
+    connection: "duckdb.DuckDBPyConnection", note_words: Path, task: Task, folder: Path
+) -> Written:
     """Write the task's feature table into ``folder``; returns its rows, columns and facts.
 
-    Reads core.impressions, core.requests, core.notes and core.users.
+    Reads core.impressions, core.requests, core.notes and core.users, and in ``note_words`` the
+    snapshot of features.note_words.
     """
     import polars as pl
 
@@ -86,7 +93,7 @@ def build_features(connection: "duckdb.DuckDBPyConnection", task: Task, folder: 
     taste = _history_taste(requests, notes)
     table = (
         candidates.join(
-            requests.drop("history_list", "started_at"),
+            requests.drop("history_list", "started_at", "text"),
             on="request_id",
             how="inner",
             validate="m:1",
@@ -95,12 +102,15 @@ def build_features(connection: "duckdb.DuckDBPyConnection", task: Task, folder: 
         .join(notes, on="note_idx", how="left", validate="m:1", maintain_order="left")
         .join(users, on="user_idx", how="left", validate="m:1", maintain_order="left")
     )
-    table = _with_matches(table, taste).drop("query", "note_title", "note_content")
+    words = pl.Series("word_match", _word_match(table, requests, read_note_words(note_words)))
+    table = _with_matches(table.with_columns(words), taste).drop(
+        "query", "note_title", "note_content"
+    )
     fit = table.filter(pl.col("fold") == "fit")
     dense = [
         *(name for name in NOTE_DENSE),
         *(*USER_COUNTS, *USER_DENSE),
-        *("n_history", "query_length", "session_n"),
+        *("n_history", "query_length", "session_n", "word_match"),
     ]
     scaling = {name: _scaling(fit, name) for name in (*dense, *NOTE_COUNTERS)}
     vocabularies = {name: _vocabulary(fit, name) for name in CATEGORICAL}
@@ -186,7 +196,8 @@ def _requests(connection: "duckdb.DuckDBPyConnection", task: Task) -> "pl.DataFr
 
     requests: pl.DataFrame = connection.sql(
         "select request_id, source_table, split, row_number, user_idx, session_id, session_n, "
-        "started_at, query, query_source, history_list from core.requests "
+        "started_at, query, coalesce(query, pseudo_query) as text, query_source, history_list "
+        "from core.requests "
         f"where channel = '{task}' and split in ('train', 'test')"
     ).pl()
     train = requests.filter(pl.col("split") == "train")
@@ -233,6 +244,26 @@ def _history_taste(requests: "pl.DataFrame", notes: "pl.DataFrame") -> dict[str,
         .drop("n")
         for level in ("taxonomy1_id", "taxonomy2_id")
     }
+
+
+def _word_match(
+    table: "pl.DataFrame", requests: "pl.DataFrame", words: NoteWords
+) -> "NDArray[np.float64]":
+    """BM25 of query and candidate, (N,); in the feed, of the titles of recent clicks.
+
+    The weights of the words are those of all notes, which know no clicks. 0 where nothing matches.
+    """
+    from models.ranking_data import TooLittleData
+
+    order = table["row_order"].to_numpy()
+    asked, offsets = np.unique(order, return_index=True)
+    query, query_offsets = words.numbers(requests["text"].gather(asked).to_list())
+    rows = words.rows(table["note_idx"].to_numpy())
+    try:
+        index = words.index()
+        return index.score_requests(query, query_offsets, rows, np.append(offsets, len(rows))).score
+    except TooLittleData:
+        return np.zeros(len(rows))
 
 
 def _with_matches(table: "pl.DataFrame", taste: dict[str, "pl.DataFrame"]) -> "pl.DataFrame":

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 STAGING = ".staging"
 SPILL = ".spill"
 UNFINISHED = ".unfinished"
+# Tables that say when they were written: the same build gives other bytes.
+DATED = ("reports.", "evaluation.history")
 LOCK = ".build.lock"
 SERVED = "lake.json"
 MANIFEST = "manifest.json"
@@ -304,7 +306,7 @@ class Lake:
         except OSError as error:
             raise self.cannot_write(table, error) from error
         except Exception as error:
-            if (full := full_disk_in(error)) is not None:
+            if (full := os_error_in(error, errno.ENOSPC)) is not None:
                 raise self.cannot_write(table, full) from error
             raise
         finally:
@@ -335,14 +337,14 @@ class Lake:
         return faults
 
     def content_hash(self) -> str:
-        """Hash of every file of every table but the reports, which say when they were written.
+        """Hash of every file of every table that does not say when it was written.
 
         Equal for two lakes built from the same data, wherever they and the data lie.
         """
         digest = hashlib.sha256()
         for table in self.tables():
             manifest = self.manifest(table)
-            if manifest is not None and not table.startswith("reports."):
+            if manifest is not None and not table.startswith(DATED):
                 digest.update(f"{table} {manifest.n_rows}\n".encode())
                 digest.update("".join(f"{file.sha256}\n" for file in manifest.files).encode())
         return digest.hexdigest()[:16]
@@ -538,10 +540,13 @@ def replace_text(path: Path, text: str) -> None:
         aside.unlink(missing_ok=True)
 
 
-def full_disk_in(error: Exception) -> OSError | None:
-    """DuckDB, Polars and safetensors have errors of their own for a full disk: as the usual one."""
-    text = os.strerror(errno.ENOSPC)
-    return OSError(errno.ENOSPC, text) if text in str(error) else None
+def os_error_in(error: Exception, *codes: int) -> OSError | None:
+    """DuckDB, Polars and safetensors have errors of their own for a full disk and the like: the
+    first of the codes that the error speaks of, as the usual error."""
+    for code in codes:
+        if os.strerror(code) in str(error):
+            return OSError(code, os.strerror(code))
+    return None
 
 
 def aside_of(path: Path) -> Path:

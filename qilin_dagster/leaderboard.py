@@ -1,5 +1,7 @@
 """Every run of a task beside its anchors, in both metric modes. Knows no Dagster.
 
+Intervals are of resampled users with all their requests: requests of one user are not independent.
+
 Anchors say what a number is worth on this log: chance (``random``), what the display order already
 gives (``display_order``, an upper reference for clicks, not for relevance), train clicks of the
 note (``popularity``), and the leak (``id_block_rule``: the train click rate of the range of
@@ -12,7 +14,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pyarrow as pa
 
-from models.metrics import REQUEST_METRICS, RankingMetrics, bootstrap_means, ranking_metrics
+from models.metrics import (
+    REQUEST_METRICS,
+    Mode,
+    RankingMetrics,
+    bootstrap_means,
+    ranking_metrics,
+)
 
 if TYPE_CHECKING:
     import duckdb
@@ -20,7 +28,10 @@ if TYPE_CHECKING:
 
 N_ID_RANGES = 400
 N_BOOTSTRAP = 1000
-MODES: tuple[Literal["full", "official"], ...] = ("full", "official")
+CODE_VERSION = "2"
+MODES: tuple[Mode, ...] = ("full", "official")
+RANDOM = "random"
+Kind = Literal["model", "anchor"]
 
 SCHEMA = pa.schema(
     [
@@ -40,7 +51,10 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Candidates:
-    """Test candidates of a task, one row per (request, note); qid is the published row number."""
+    """Test candidates of a task, one row per (request, note); qid is the published row number.
+
+    The rows of a request stand together, requests ascending.
+    """
 
     qid: "NDArray[np.int64]"
     pid: "NDArray[np.int64]"
@@ -48,6 +62,12 @@ class Candidates:
     is_clicked: "NDArray[np.bool_]"
     train_clicks: "NDArray[np.float64]"
     train_click_rate_of_range: "NDArray[np.float64]"
+    user_idx: "NDArray[np.int64]"
+
+    def users(self, qid: "NDArray[np.int64]") -> "NDArray[np.int64]":
+        """The user of each of these requests."""
+        users: NDArray[np.int64] = self.user_idx[np.searchsorted(self.qid, qid)]
+        return users
 
 
 @dataclass(frozen=True)
@@ -90,7 +110,8 @@ def read_candidates(connection: "duckdb.DuckDBPyConnection", task: str) -> Candi
             min(i.shown_rank) as shown_rank,
             bool_or(i.is_clicked) as is_clicked,
             coalesce(any_value(t.n_clicks), 0)::double as train_clicks,
-            coalesce(any_value(g.click_rate), 0)::double as train_click_rate_of_range
+            coalesce(any_value(g.click_rate), 0)::double as train_click_rate_of_range,
+            coalesce(any_value(r.user_idx), -1) as user_idx
         from core.impressions as i
         inner join core.requests as r on i.request_id = r.request_id
         left join notes_in_train as t on i.note_idx = t.note_idx
@@ -107,50 +128,80 @@ def read_candidates(connection: "duckdb.DuckDBPyConnection", task: str) -> Candi
     return Candidates(**{name: np.ma.getdata(values) for name, values in columns.items()})
 
 
+def read_runs(
+    connection: "duckdb.DuckDBPyConnection", task: str, tables: tuple[str, ...]
+) -> list[ScoredRun]:
+    """The runs of a task among these tables (``training.<ranker>_<task>``).
+
+    A ranker that found too little data has an empty run, which is left out.
+    """
+    runs = []
+    for table in (table for table in tables if table.endswith(f"_{task}")):
+        scores = connection.execute(f"select qid, pid, score from {table}").fetchnumpy()
+        if len(scores["qid"]):
+            name = table.partition(".")[2].removesuffix(f"_{task}")
+            runs.append(ScoredRun(name, *(scores[column] for column in ("qid", "pid", "score"))))
+    return runs
+
+
+def rankings(candidates: Candidates, runs: list[ScoredRun]) -> list[tuple[Kind, ScoredRun]]:
+    """The anchors and the runs, all as scores of the candidates."""
+    shown = candidates.shown_rank.astype(np.float64)
+    anchors = {
+        RANDOM: np.zeros(len(shown)),
+        "display_order": -shown,
+        "reverse_display_order": shown,
+        "popularity": candidates.train_clicks,
+        "id_block_rule": candidates.train_click_rate_of_range,
+        "oracle": candidates.is_clicked.astype(np.float64),
+    }
+    scored = [
+        ScoredRun(name, candidates.qid, candidates.pid, score) for name, score in anchors.items()
+    ]
+    return [*(("anchor", run) for run in scored), *(("model", run) for run in runs)]
+
+
+def metrics_of(candidates: Candidates, run: ScoredRun, mode: Mode) -> RankingMetrics:
+    """Metrics of one ranking of the candidates by their clicks.
+
+    Raises ValueError when no test request has a click.
+    """
+    clicked = candidates.is_clicked
+    return ranking_metrics(
+        run.qid,
+        run.pid,
+        run.score,
+        candidates.qid[clicked],
+        candidates.pid[clicked],
+        mode=mode,
+        # Chance has no order of its own: its ties are the whole list, in expectation.
+        ties="expected" if run.name == RANDOM else None,
+    )
+
+
 def leaderboard(task: str, candidates: Candidates, runs: list[ScoredRun]) -> pa.Table:
     """Metrics with 95 % intervals of all anchors and runs, long form: see SCHEMA.
 
     Raises ValueError when no test request has a click.
     """
-    clicked = candidates.is_clicked
-    shown = candidates.shown_rank.astype(np.float64)
-    anchors = {
-        "random": np.zeros(len(shown)),
-        "display_order": -shown,
-        "reverse_display_order": shown,
-        "popularity": candidates.train_clicks,
-        "id_block_rule": candidates.train_click_rate_of_range,
-        "oracle": clicked.astype(np.float64),
-    }
-    rankings = [
-        ("anchor", ScoredRun(name, candidates.qid, candidates.pid, score))
-        for name, score in anchors.items()
-    ] + [("model", run) for run in runs]
     rows: list[dict[str, object]] = []
     for mode in MODES:
-        results = [
-            ranking_metrics(
-                run.qid,
-                run.pid,
-                run.score,
-                candidates.qid[clicked],
-                candidates.pid[clicked],
-                mode=mode,
-                # Chance has no order of its own: its ties are the whole list, in expectation.
-                ties="expected" if run.name == "random" else None,
-            )
-            for _, run in rankings
-        ]
-        for (kind, run), result in zip(rankings, results, strict=True):
-            rows.extend(_rows(task, mode, kind, run.name, result))
+        for kind, run in rankings(candidates, runs):
+            result = metrics_of(candidates, run, mode)
+            rows.extend(_rows(task, mode, kind, run.name, result, candidates.users(result.qid)))
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
 def _rows(
-    task: str, mode: str, kind: str, name: str, result: RankingMetrics
+    task: str,
+    mode: Mode,
+    kind: Kind,
+    name: str,
+    result: RankingMetrics,
+    users: "NDArray[np.int64]",
 ) -> list[dict[str, object]]:
     values = np.stack([result.per_request[metric] for metric in REQUEST_METRICS], axis=1)
-    sampled = bootstrap_means(values, n_samples=N_BOOTSTRAP, seed=0)
+    sampled = bootstrap_means(values, n_samples=N_BOOTSTRAP, seed=0, groups=users)
     low, high = np.percentile(sampled, [2.5, 97.5], axis=0)
     intervals = {
         metric: (float(low[i]), float(high[i])) for i, metric in enumerate(REQUEST_METRICS)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from qilin_dagster.lake import Written, write_rows
-from qilin_dagster.note_words import NOTES_AT_ONCE, NOTES_PER_REPORT
+from qilin_dagster.note_words import NOTES_AT_ONCE, NOTES_PER_REPORT, rows_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -56,6 +56,10 @@ class NoteTokens:
     tokenizer: "Tokenizer"
     special: "SpecialTokens"
     checkpoint: str | None
+
+    def rows(self, note_idx: "NDArray[np.int64]") -> "NDArray[np.int64]":
+        """Where these notes stand; C for one that is not there."""
+        return rows_of(self.note_idx, note_idx)
 
 
 def build_note_tokens(

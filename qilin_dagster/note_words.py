@@ -11,6 +11,7 @@ that two million notes are read by mapping them into memory:
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -21,6 +22,8 @@ from qilin_dagster.lake import Written, write_rows
 if TYPE_CHECKING:
     import duckdb
     from numpy.typing import NDArray
+
+    from models.bm25 import BM25Index
 
 CODE_VERSION = "1"
 TABLE = "features.note_words"
@@ -45,9 +48,40 @@ class NoteWords:
     word_id: "NDArray[np.int32]"
     ids: dict[str, int]
 
-    def numbers(self, words: Sequence[str]) -> list[int]:
-        """Numbers of these words, -1 for one that no note holds."""
-        return [self.ids.get(word, -1) for word in words]
+    def numbers(self, texts: Sequence[str | None]) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
+        """The words of texts, one text after the other, and where each begins and the last ends.
+
+        -1 stands for a word that no note holds.
+        """
+        from models.words import tokenize
+
+        lists = [[self.ids.get(word, -1) for word in tokenize(text or "")] for text in texts]
+        offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
+        return np.fromiter(chain.from_iterable(lists), np.int64, count=offsets[-1]), offsets
+
+    def index(self, *, k1: float = 1.5, b: float = 0.75, epsilon: float = 0.25) -> "BM25Index":
+        """BM25 over all notes and, in row C, one without words for what is no known note.
+
+        Raises:
+            TooLittleData: no notes, or no words in them.
+        """
+        from models.bm25 import BM25Index
+
+        offsets = np.append(self.offsets, self.offsets[-1])
+        return BM25Index(self.word_id, offsets, len(self.ids), k1=k1, b=b, epsilon=epsilon)
+
+    def rows(self, note_idx: "NDArray[np.int64]") -> "NDArray[np.int64]":
+        """Where these notes stand; C for one that is not there."""
+        return rows_of(self.note_idx, note_idx)
+
+
+def rows_of(known: "NDArray[np.int64]", note_idx: "NDArray[np.int64]") -> "NDArray[np.int64]":
+    """Where these notes stand among the known C; C for one that is not there."""
+    order = np.argsort(known)
+    place = np.searchsorted(known, note_idx, sorter=order)
+    row = np.append(order, len(order))[place]
+    is_known = np.append(known, -1)[row] == note_idx
+    return np.where(is_known, row, len(order))
 
 
 def build_note_words(

@@ -8,6 +8,7 @@ blocks; both templates walk that list, so the two files cannot tell different st
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from qilin_dagster import report_quarantine
+from qilin_dagster import report_quarantine, report_runs
 from qilin_dagster.catalog import load_catalog
 from qilin_dagster.report_audit import AUDIT_QUERY, audit_section
 from qilin_dagster.report_bias import (
@@ -151,12 +152,12 @@ def figures(connection: duckdb.DuckDBPyConnection) -> dict[str, bytes]:
     """PNG of each bias plot that has rows, by the name of its view."""
     import vl_convert
 
-    numbers = read_numbers(connection)
+    by_position, by_session_position = read_numbers(
+        connection, ("bias.click_rate_by_position", "bias.click_rate_by_session_position")
+    ).values()
     charts = {
-        "click_rate_by_position": position_chart(numbers["bias.click_rate_by_position"].rows),
-        "click_rate_by_session_position": session_position_chart(
-            numbers["bias.click_rate_by_session_position"].rows
-        ),
+        "click_rate_by_position": position_chart(by_position.rows),
+        "click_rate_by_session_position": session_position_chart(by_session_position.rows),
     }
     return {
         name: vl_convert.vegalite_to_png(printed_spec(spec), scale=2)
@@ -181,21 +182,27 @@ QUERIES = {
     **{name: f"from {name}" for name in BIAS_VIEWS},
     "quarantine.all_rows": report_quarantine.QUERY,
     "evaluation.leaderboard": "from evaluation.leaderboard",
+    **{
+        f"evaluation.{name}": f"from evaluation.{name}"
+        for name in ("comparisons", "slices", "calibration", "examples", "retrieval", "history")
+    },
     "evaluation.checks": "from evaluation.checks",
     "evaluation.audit": AUDIT_QUERY,
 }
 
 
-def read_numbers(connection: duckdb.DuckDBPyConnection) -> Numbers:
+def read_numbers(
+    connection: duckdb.DuckDBPyConnection, names: Iterable[str] = tuple(QUERIES)
+) -> Numbers:
     # Asked first, because DuckDB takes an unknown name for a Python variable and scans that.
     known = connection.execute(
         "select distinct table_schema || '.' || table_name from information_schema.tables"
     ).fetchall()
     return {
-        name: _read(connection, name, query)
+        name: _read(connection, name, QUERIES[name])
         if (name,) in known
         else Relation(name, (), f"The table {name} has not been built.", is_built=False)
-        for name, query in QUERIES.items()
+        for name in names
     }
 
 
@@ -370,6 +377,7 @@ def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
         *bias_lab(numbers, BIAS_VIEWS),
         *([anchors()] if numbers["evaluation.leaderboard"].rows else []),
         *(leaderboard(numbers, provenance, task) for task in CHANNELS),
+        *([found] if (found := report_runs.retrieval(numbers)) else []),
         checks_section(numbers["evaluation.checks"].rows, numbers["evaluation.checks"].why_empty),
         provenance_section(provenance),
     ]
@@ -498,7 +506,7 @@ def leaderboard(numbers: Numbers, provenance: Provenance, task: str) -> Section:
         blocks.append(
             Text(
                 "Each run orders the notes of a test request anew and is scored against its "
-                "clicks. Intervals are over requests; two runs whose intervals overlap may still "
+                "clicks. Intervals are over users; two runs whose intervals overlap may still "
                 "differ when compared request by request."
             )
         )
@@ -511,6 +519,7 @@ def leaderboard(numbers: Numbers, provenance: Provenance, task: str) -> Section:
         blocks.append(Heading("Models without a result", f"{section_id}-not-trained"))
         blocks.append(Bullets(tuple(f"{key}: {why}" for key, why in not_trained.items())))
     if rows:
+        blocks += report_runs.under_the_leaderboard(numbers, task)
         blocks += _paper_table_10(numbers, provenance, task)
     return Section(section_id, title, tuple(blocks))
 

@@ -5,6 +5,7 @@ requests and is validated on the same ones; the texts are the stored tokens of t
 """
 
 import dataclasses
+import itertools
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,6 @@ from qilin_dagster.training import (
     described,
     not_trained,
     report_epoch,
-    rows_of_notes,
     write_run,
 )
 
@@ -212,13 +212,12 @@ class _Corpus:
         table = self._of(fold)
         ids = self._request_ids(fold)
         start = np.searchsorted(np.cumsum(_is_first(table)), np.arange(1, len(ids) + 1))
-        note, _ = rows_of_notes(self.tokens.note_idx, table["note_idx"].to_numpy())
         texts = [self.query_of[request] for request in ids.tolist()]
         return TextRequests(
             request_offsets=np.append(start, len(table)),
             labels=table["label"].to_numpy(),
             queries=lists_of(TextNumbers(self.tokens.tokenizer)(texts, MAX_TOKENS)),
-            note=note,
+            note=self.tokens.rows(table["note_idx"].to_numpy()),
         )
 
     def run(self, name: str, score: "NDArray[np.float64]") -> ScoredRun:
@@ -228,10 +227,10 @@ class _Corpus:
 
     def facts(self) -> dict[str, Any]:
         """What a model card says of the texts."""
-        _, is_known = rows_of_notes(self.tokens.note_idx, self._of("test")["note_idx"].to_numpy())
+        row = self.tokens.rows(self._of("test")["note_idx"].to_numpy())
         return {
             "n_vocabulary": self.tokens.tokenizer.get_vocab_size(),
-            "candidates_without_note": int((~is_known).sum()),
+            "candidates_without_note": int((row == len(self.tokens.note_idx)).sum()),
         }
 
     def _of(self, fold: str) -> Any:
@@ -262,8 +261,6 @@ def _found_by_bm25(
 ) -> "FoundNotes":
     """For each fit request, notes that BM25 finds among all and that it did not click."""
     from models.bi_encoder import FoundNotes
-    from models.bm25 import BM25Index
-    from models.words import tokenize
 
     none = [np.zeros(0, dtype=np.int64)] * len(request_ids)
     if recipe.bm25_negatives == 0 or sources.note_words is None:
@@ -272,12 +269,12 @@ def _found_by_bm25(
     if len(words.word_id) == 0:
         return FoundNotes.without_clicked(none, fit)
     report(f"{recipe.name}: hard negatives by BM25 for {len(request_ids):,} requests")
-    index = BM25Index(words.word_id, words.offsets, len(words.ids))
-    row_of_word_row, _ = rows_of_notes(corpus.tokens.note_idx, words.note_idx)
+    index = words.index()
+    row_of_word_row = corpus.tokens.rows(words.note_idx)
+    query, offsets = words.numbers([corpus.query_of[request] for request in request_ids.tolist()])
     found = []
-    for request in request_ids.tolist():
-        query = words.numbers(tokenize(corpus.query_of[request])[:WORDS_LOOKED_FOR])
-        rows, _ = index.top(query, recipe.bm25_to)
+    for start, end in itertools.pairwise(offsets.tolist()):
+        rows, _ = index.top(query[start : min(end, start + WORDS_LOOKED_FOR)], recipe.bm25_to)
         found.append(row_of_word_row[rows[recipe.bm25_from :]])
     return FoundNotes.without_clicked(found, fit)
 

@@ -8,7 +8,6 @@ data gives an empty run and says why.
 import dataclasses
 import json
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,6 @@ from qilin_dagster.retrieval import RECALL_AT, retrieval
 
 if TYPE_CHECKING:
     import duckdb
-    from numpy.typing import NDArray
 
 RUN_SCHEMA = pa.schema(
     [
@@ -54,9 +52,6 @@ def train_bm25(
     ``note_words`` is the snapshot folder of features.note_words. A search recipe also looks for
     the clicked notes among all notes, see `retrieval`.
     """
-    from models.bm25 import BM25Index
-    from models.words import tokenize
-
     pseudo = "query" if recipe.task == "search" else "pseudo_query"
     requests = connection.execute(
         f"select row_number, {pseudo} from core.requests where source_table = $1 "
@@ -65,53 +60,34 @@ def train_bm25(
     ).fetchall()
     candidates = read_candidates(connection, recipe.task)
     notes = read_note_words(note_words)
-    # A candidate whose note is not in the notes table has no words: one empty note stands for all.
-    offsets = np.append(notes.offsets, notes.offsets[-1])
-    row, is_known = rows_of_notes(notes.note_idx, candidates.pid)
-    query, query_offsets = _flat([notes.numbers(tokenize(text or "")) for _, text in requests])
+    n_notes = len(notes.note_idx)
+    row = notes.rows(candidates.pid)
+    query, query_offsets = notes.numbers([text for _, text in requests])
     qid = np.array([row_number for row_number, _ in requests], dtype=np.int64)
     request_offsets = np.append(np.searchsorted(candidates.qid, qid), len(candidates.qid))
-    report(f"{recipe.name}: indexing {len(notes.note_idx):,} notes")
+    report(f"{recipe.name}: indexing {n_notes:,} notes")
     try:
-        index = BM25Index(
-            notes.word_id, offsets, len(notes.ids), k1=recipe.k1, b=recipe.b, epsilon=recipe.epsilon
-        )
+        index = notes.index(k1=recipe.k1, b=recipe.b, epsilon=recipe.epsilon)
         scores = index.score_requests(query, query_offsets, row, request_offsets)
     except TooLittleData as reason:
         return not_trained(folder, recipe, reason)
     facts: dict[str, Any] = {
         "constant_share": scores.constant_share,
-        "n_notes": len(notes.note_idx),
-        "candidates_without_note": int((~is_known).sum()),
+        "n_notes": n_notes,
+        "candidates_without_note": int((row == n_notes).sum()),
     }
     if recipe.task == "search":
         report(f"{recipe.name}: searching all notes for {len(qid):,} queries")
-        known = notes.note_idx
         found = [
             index.top(words, max(RECALL_AT))[0]
             for words in np.split(query, query_offsets[1:-1])[: len(qid)]
         ]
-        facts["retrieval"] = retrieval(candidates, qid, [known[rows] for rows in found], len(known))
+        facts["retrieval"] = retrieval(
+            candidates, qid, [notes.note_idx[rows] for rows in found], n_notes
+        )
     (folder / "model.json").write_text(described(recipe, facts), encoding="utf-8")
     run = ScoredRun(recipe.name, candidates.qid, candidates.pid, scores.score)
     return write_run(folder, run, candidates, facts)
-
-
-def rows_of_notes(
-    note_idx: "NDArray[np.int64]", wanted: "NDArray[np.int64]"
-) -> "tuple[NDArray[np.int64], NDArray[np.bool_]]":
-    """Where the wanted notes stand, len(note_idx) for one that is not there; and which are."""
-    order = np.argsort(note_idx)
-    place = np.searchsorted(note_idx, wanted, sorter=order)
-    row = np.append(order, len(note_idx))[place]
-    is_known = np.append(note_idx, -1)[row] == wanted
-    return np.where(is_known, row, len(note_idx)), is_known
-
-
-def _flat(lists: list[list[int]]) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
-    """Lists one after the other, and where each begins and the last ends."""
-    offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
-    return np.fromiter(chain.from_iterable(lists), dtype=np.int64, count=offsets[-1]), offsets
 
 
 def train_dcn_v2(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -10,7 +11,9 @@ import pytest
 
 from qilin_dagster.catalog import Catalog, load_catalog
 from qilin_dagster.engines.duckdb import DuckDBEngine
-from qilin_dagster.lake import Lake
+from qilin_dagster.features import Task, build_features
+from qilin_dagster.lake import Lake, Written
+from qilin_dagster.note_words import build_note_words
 from qilin_dagster.settings import REPOSITORY, Settings
 from qilin_dagster.sources.clock import decide_clocks
 from qilin_dagster.sources.layout import TABLES
@@ -114,3 +117,10 @@ def given(tiny_data: Path, tmp_path: Path) -> Iterator[Given]:
     yield build
     for connection in connections:
         connection.close()
+
+
+def write_features(connection: duckdb.DuckDBPyConnection, task: Task, folder: Path) -> Written:
+    """The task's feature table, with the words it needs cut for it alone."""
+    with TemporaryDirectory() as words:
+        build_note_words(connection, Path(words), print)
+        return build_features(connection, Path(words), task, folder)

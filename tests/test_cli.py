@@ -235,7 +235,7 @@ def data_with_a_repeated_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_failed_check_is_exit_one(tmp_path: Path, data_with_a_repeated_key: Path) -> None:
-    options = ("--select", "published,raw", "--select", "core", "--max-quarantined", "0")
+    options = ("--select", "raw", "--select", "core", "--max-quarantined", "0")
     lake = tmp_path / "lake"
     done = qilin("build", "--data", data_with_a_repeated_key, "--lake", lake, *options)
     assert done.returncode == 1
@@ -251,9 +251,7 @@ def test_the_last_line_of_a_build_says_what_was_set_aside(
     tmp_path: Path, data_with_a_repeated_key: Path
 ) -> None:
     lake = tmp_path / "lake"
-    done = qilin(
-        "build", "--data", data_with_a_repeated_key, "--lake", lake, "--select", "published,raw"
-    )
+    done = qilin("build", "--data", data_with_a_repeated_key, "--lake", lake, "--select", "raw")
     assert done.returncode == 0
     assert done.stderr.splitlines()[-1] == (
         "quarantine.search_train: 1 row set aside (33 %): 1 duplicate key; "
@@ -270,7 +268,7 @@ def test_a_strict_build_stops_at_the_first_row(
     tmp_path: Path, data_with_a_repeated_key: Path
 ) -> None:
     lake = tmp_path / "lake"
-    options = ("--select", "published,raw", "--strict")
+    options = ("--select", "raw", "--strict")
     done = qilin("build", "--data", data_with_a_repeated_key, "--lake", lake, *options)
     assert done.returncode == 1
     assert (

@@ -1,13 +1,17 @@
-"""What survives: killed builds, two builds at once, readers during builds, a full disk."""
+"""What survives: killed builds, two builds at once, readers during builds, a full disk, files
+that may not be read or written."""
 
 import contextlib
+import ctypes
 import itertools
+import json
 import multiprocessing
 import os
 import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,27 +20,35 @@ from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 
 from qilin_dagster.engines.duckdb import DuckDBEngine
-from qilin_dagster.features import TASKS, Task, build_features
-from qilin_dagster.lake import LOCK, SPILL, STAGING, Lake, LakeError
-from qilin_dagster.query import open_sandbox
+from qilin_dagster.features import TASKS, Task
+from qilin_dagster.lake import LOCK, SERVED, SPILL, STAGING, Lake, LakeError
 from qilin_dagster.settings import REPOSITORY, Settings
 from qilin_dagster.sources.published import inspect
 from qilin_dagster.sources.register import register_all
 from qilin_dagster.sources.twin import write_twin
 from tests import build_stages, published_log
 from tests.build_stages import STAGES
-from tests.conftest import build_views
+from tests.conftest import build_views, write_features
 from tests.test_cli import QILIN, qilin
 
 N_KILLS = 200
-KILLS_A_ROUND = 20
+# Of a round, by the stage they are meant for: more where more is published and less is worked out.
+KILLS = (
+    *[("published", 9), ("core", 16), ("audit", 4), ("features", 14)],
+    *[("training", 9), ("evaluation", 5), ("reports", 4), ("serve", 6)],
+)
 N_COMMAND_KILLS = 5
 N_READS = 1_000
-READS_A_CONNECTION = 4
+READS_A_CONNECTION = 10
 
+READ_FROM = (
+    *("published.data_set", "core.notes", "core.users", "core.requests"),
+    *("core.impressions", "core.sessions"),
+)
 # One answer over tables of every stage; the two logs differ in all of its columns.
 READ = """
 select
@@ -53,6 +65,7 @@ class Logs(NamedTuple):
     """Two logs; of each the content of a lake nobody disturbed, and what readers see in it."""
 
     data: tuple[Path, Path]
+    lakes: tuple[Path, Path]
     content: tuple[str, str]
     answers: tuple[tuple[object, ...], tuple[object, ...]]
     seconds: dict[str, float]
@@ -73,15 +86,14 @@ def logs(fork_server, tmp_path_factory: pytest.TempPathFactory) -> Logs:
         build_stages.write_log(folder / "a", extra_note=False),
         build_stages.write_log(folder / "b", extra_note=True),
     )
-    content, answers, seconds = [], [], {}
-    for number, path in enumerate(data):
-        lake = folder / f"lake-{number}"
+    lakes, content, answers, seconds = (folder / "lake-a", folder / "lake-b"), [], [], {}
+    for path, lake in zip(data, lakes, strict=True):
         seconds = _build(fork_server, path, lake)
         assert Lake(lake).verify() == []
         content.append(Lake(lake).for_readers().content_hash())
         answers.append(_read(lake))
     assert all(a != b for a, b in zip(*answers, strict=True))
-    return Logs(data, tuple(content), tuple(answers), seconds)
+    return Logs(data, lakes, tuple(content), tuple(answers), seconds)
 
 
 def _build(context, data: Path, lake: Path, start: str = STAGES[0]) -> dict[str, float]:
@@ -105,8 +117,14 @@ def _start(context, data: Path, lake: Path, start: str):
     return process, reached
 
 
+def _open(lake: Path) -> duckdb.DuckDBPyConnection:
+    """As every reader does, but with the relations of READ alone."""
+    served = Lake(lake).for_readers()
+    return DuckDBEngine(served, Settings(data=None, lake=lake, threads=1)).connect(READ_FROM)
+
+
 def _read(lake: Path) -> tuple[object, ...]:
-    connection = open_sandbox(Lake(lake), Settings(data=None, lake=lake, threads=1))
+    connection = _open(lake)
     try:
         return connection.execute(READ).fetchall()[0]
     finally:
@@ -159,18 +177,19 @@ def _assert_nothing_left(lake: Path) -> None:
 def test_whatever_instant_a_build_is_killed_at_the_lake_is_whole(
     fork_server, logs: Logs, tmp_path: Path
 ) -> None:
-    """Every round turns the lake from one log to the other, through 20 builds that are killed."""
-    lake, draw, died_in = tmp_path / "lake", random.Random(7), Counter[str]()
-    _build(fork_server, logs.data[0], lake)
+    """Every round turns the lake from one log to the other, through 67 builds that are killed."""
+    draw, died_in = random.Random(7), Counter[str]()
+    lake = shutil.copytree(logs.lakes[0], tmp_path / "lake")
     started = time.perf_counter()
-    with _reader(fork_server, lake, pause_s=0.3) as answers:
+    with _reader(fork_server, lake, pause_s=0.5) as answers:
         number = 0
         while died_in.total() < N_KILLS:
             number += 1
-            data, before = logs.data[number % 2], logs.answers[(number + 1) % 2]
-            start = STAGES[0]
+            data, start = logs.data[number % 2], STAGES[0]
             # In order, so that a killed build's work is gone on with and later stages are reached.
-            for stage in sorted(draw.choices(STAGES, k=KILLS_A_ROUND), key=STAGES.index):
+            for stage in (name for name, n_kills in KILLS for _ in range(n_kills)):
+                if died_in.total() == N_KILLS:
+                    break
                 process, reached = _start(fork_server, data, lake, start)
                 at = reached.recv()
                 while STAGES.index(at) < STAGES.index(stage):
@@ -186,7 +205,7 @@ def test_whatever_instant_a_build_is_killed_at_the_lake_is_whole(
                     break  # It was done already.
                 died_in[at] += 1
                 start = at
-                assert _read(lake) in (before, logs.answers[number % 2])
+                assert Lake(lake).for_readers().content_hash() in logs.content
             _build(fork_server, data, lake)
             _assert_whole(lake)
             _assert_nothing_left(lake)
@@ -201,7 +220,7 @@ def test_whatever_instant_a_build_is_killed_at_the_lake_is_whole(
 def test_a_killed_command_is_gone_on_with(logs: Logs, tmp_path: Path) -> None:
     """The real command, checks and Dagster's record included, killed while it changes the lake."""
     lake, draw = tmp_path / "lake", random.Random(11)
-    parts = ("--lake", lake, "--select", "published,raw,core")
+    parts = ("--lake", lake, "--select", "raw,core")
     assert qilin("build", "--data", logs.data[0], *parts).returncode == 0
     before = _read(lake)
     expected = tmp_path / "undisturbed"
@@ -233,15 +252,14 @@ def test_a_killed_command_is_gone_on_with(logs: Logs, tmp_path: Path) -> None:
 def test_readers_never_fail_while_the_lake_is_built_again_and_again(
     fork_server, logs: Logs, tmp_path: Path
 ) -> None:
-    lake = tmp_path / "lake"
-    _build(fork_server, logs.data[0], lake)
+    lake = shutil.copytree(logs.lakes[0], tmp_path / "lake")
     builder = fork_server.Process(target=build_stages.build_views_forever, args=(logs.data, lake))
     builder.start()
     seen: Counter[object] = Counter()
     started = time.perf_counter()
     try:
         for _ in range(N_READS // READS_A_CONNECTION):
-            connection = open_sandbox(Lake(lake), Settings(data=None, lake=lake, threads=1))
+            connection = _open(lake)
             for _ in range(READS_A_CONNECTION):
                 seen[connection.execute(READ).fetchall()[0]] += 1
             connection.close()
@@ -321,6 +339,75 @@ def test_a_disk_that_cannot_be_written_is_named_and_read(tmp_path: Path) -> None
         assert qilin("verify", "--lake", disk / "lake").returncode == 0
 
 
+# Runs commands one by one, taking a permission from a path for each; prints what each came to.
+COMMANDS_WITHOUT_PERMISSION = """
+import json, os, sys
+from click.testing import CliRunner
+from qilin_dagster.cli import main
+for path, taken, command in json.load(sys.stdin):
+    mode = os.stat(path).st_mode
+    os.chmod(path, mode & ~taken)
+    done = CliRunner().invoke(main, command)
+    os.chmod(path, mode)
+    print(json.dumps([done.exit_code, done.output, repr(done.exception)]))
+"""
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
+
+
+def _obey_permissions() -> None:
+    """Before another program starts in this process: root, too, may do what permissions say."""
+    for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
+        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+
+
+def _without_permissions(commands: list[tuple[Path, int, list[object]]]) -> list[tuple[int, str]]:
+    """Exit code and output of each command, with permissions taken from a path for its time."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS_WITHOUT_PERMISSION],
+        input=json.dumps(commands, default=str),
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        preexec_fn=_obey_permissions,
+    )
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(exception.startswith(("None", "SystemExit(")) for _, _, exception in found), found
+    return [(code, output) for code, output, _ in found]
+
+
+def test_what_this_user_may_not_read_or_write_is_named(tmp_path: Path) -> None:
+    data = build_stages.write_log(tmp_path / "data", extra_note=False)
+    other = build_stages.write_log(tmp_path / "other", extra_note=True)
+    lake = Lake(tmp_path / "lake")
+    _build_views(data, lake.root)
+    before = _read(lake.root)
+    build = ["build", "--data", other, "--lake", lake.root, "--select", "published"]
+    ask = ["sql", "--lake", lake.root, "select count(*) from core.requests"]
+    write, read = 0o222, 0o777
+    shard = next((other / "dqa").iterdir())
+    read_by_lake = next((data / "notes").iterdir())
+    cases: list[tuple[Path, int, list[object], int, str]] = [
+        (lake.root / "published" / "notes", write, build, 1, "cannot write published.notes into"),
+        (lake.root / STAGING, write, build, 1, "cannot write published.notes into the lake"),
+        (lake.root / LOCK, write, build, 2, "cannot write the lock file into the lake"),
+        (shard, read, build, 2, f"table dqa: {shard} cannot be read as a Parquet file: [Errno 13]"),
+        (shard.parent, read, build, 2, f"may not read the folder {shard.parent}"),
+        (other, read, build, 2, f"Path '{other}' is not readable"),
+        (lake.root / SERVED, read, ask, 2, f"cannot read the lake {lake.root}: [Errno 13]"),
+        (read_by_lake, read, ask, 2, "a file of published.notes cannot be read: IO Error"),
+        # All steps succeed, and readers cannot be shown what they made.
+        (lake.root, write, build, 2, "cannot write catalog.duckdb into the lake"),
+    ]
+    done = _without_permissions([(path, taken, command) for path, taken, command, *_ in cases])
+    for (path, _, command, code, said), (found, output) in zip(cases, done, strict=True):
+        assert (found, said in output) == (code, True), (path, output)
+        if command is build and path.is_relative_to(lake.root):
+            assert "Permission denied; name a folder you may write to with --lake" in output
+    assert _read(lake.root) == before
+    assert lake.verify() == []
+
+
 def _build_views(data: Path, lake: Path) -> DuckDBEngine:
     """All views as one build."""
     with Lake(lake).building():
@@ -332,9 +419,12 @@ def _build_views(data: Path, lake: Path) -> DuckDBEngine:
 def test_one_thread_and_two_give_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tables of several row groups; whole builds are compared in the test of killed ones."""
+    """Files and tables of several row groups; whole builds are compared in the test of killed
+    ones."""
     monkeypatch.setattr("qilin_dagster.engines.duckdb.ROW_GROUP_ROWS", 2048)
     write_twin(tmp_path / "twin", scale=0.01, seed=3)
+    for path in (tmp_path / "twin").glob("*/*.parquet"):
+        pq.write_table(pq.read_table(path), path, row_group_size=200)
     content = set()
     for number, threads in enumerate((1, 2)):
         lake = Lake(tmp_path / f"lake-{number}")
@@ -362,5 +452,5 @@ def _publish_features(lake: Lake, connection: duckdb.DuckDBPyConnection, task: T
         f"features.{task}_ranking",
         inputs={},
         code_version="1",
-        write=lambda folder: build_features(connection, task, folder),
+        write=lambda folder: write_features(connection, task, folder),
     )

@@ -4,22 +4,24 @@ import json
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import polars as pl
 import pytest
+from rank_bm25 import BM25Okapi
 
 from models.metrics import area_under_curve
+from models.words import tokenize
 from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.features import (
     CATEGORICAL,
     MIN_NOTE_COUNT,
     TASKS,
     UNSCALED,
-    build_features,
     read_feature_columns,
 )
 from qilin_dagster.sources.twin import write_twin
 from qilin_dagster.training import ranking_data
-from tests.conftest import build_views
+from tests.conftest import build_views, write_features
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def features(
     connection = twin_engine.connect()
     for task in TASKS:
         folders[task] = tmp_path_factory.mktemp(task)
-        build_features(connection, task, folders[task])
+        write_features(connection, task, folders[task])
     connection.close()
     return folders
 
@@ -170,15 +172,39 @@ def test_histories_are_note_keys_newest_first(
 def test_matches_by_hand(tiny: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     # The query 上海 咖啡 has five letters (one a blank); 标题1 shares none. History of search 10 is
     # notes 3, 2, 2, all of taxonomy 5ab094a and c000a; note 1 has no second taxonomy.
-    build_features(tiny, "search", tmp_path)
+    write_features(tiny, "search", tmp_path)
     row = read(tmp_path).filter((pl.col("request_id") == 20) & (pl.col("note_idx") == 1))
     assert row.select(*UNSCALED).row(0) == (0.0, 0.0, 1.0, 0.0)
     other = read(tmp_path).filter((pl.col("request_id") == 20) & (pl.col("note_idx") == 3))
     assert other.select("history_taxonomy1_share", "history_taxonomy2_share").row(0) == (1.0, 1.0)
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_the_word_match_is_bm25_over_all_notes(
+    features: dict[str, Path], twin_engine: DuckDBEngine, task: str
+) -> None:
+    connection = twin_engine.connect()
+    notes = connection.execute(
+        "select note_idx, concat_ws(' ', note_title, note_content) from core.notes"
+    ).fetchall()
+    # The last is for candidates whose note is not in the notes table.
+    plain = BM25Okapi([*(tokenize(text) for _, text in notes), []])
+    row = {note: i for i, (note, _) in enumerate(notes)}
+    column = "query" if task == "search" else "pseudo_query"
+    queries = dict(connection.execute(f"select request_id, {column} from core.requests").fetchall())
+    mean, deviation = json.loads((features[task] / "features.json").read_text())["scaling"][
+        "word_match"
+    ]
+    table = read(features[task]).filter(pl.col("request_id") % 31 == 0)
+    for (request,), of_request in table.group_by("request_id"):
+        rows = [row[note] for note in of_request["note_idx"].to_list()]
+        score = plain.get_batch_scores(tokenize(queries[request] or ""), rows)
+        scaled = (np.sign(score) * np.log1p(np.abs(score)) - mean) / deviation
+        assert of_request["word_match"].to_list() == pytest.approx(scaled.tolist(), abs=1e-5)
+
+
 def test_rows_without_note_or_user_stay(real_engine: DuckDBEngine, tmp_path: Path) -> None:
-    written = build_features(real_engine.connect(), "search", tmp_path)
+    written = write_features(real_engine.connect(), "search", tmp_path)
     table = read(tmp_path)
     assert written.n_rows == table.height == 335
     assert table.filter(pl.col("note_key").is_null()).height > 300
@@ -205,6 +231,6 @@ def test_arrays_are_the_table(features: dict[str, Path], task: str) -> None:
 def test_the_same_lake_gives_the_same_bytes(
     features: dict[str, Path], twin_engine: DuckDBEngine, tmp_path: Path, task: str
 ) -> None:
-    build_features(twin_engine.connect(), task, tmp_path)
+    write_features(twin_engine.connect(), task, tmp_path)
     for name in ("part-0.parquet", "features.json"):
         assert (tmp_path / name).read_bytes() == (features[task] / name).read_bytes()

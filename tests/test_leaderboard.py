@@ -6,6 +6,7 @@ import pytest
 from models.metrics import ranking_metrics
 from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.leaderboard import Candidates, ScoredRun, leaderboard, read_candidates
+from tests.clicks import candidates
 
 
 def values(table, mode: str = "full", metric: str = "mrr@10") -> dict[str, float]:
@@ -14,23 +15,6 @@ def values(table, mode: str = "full", metric: str = "mrr@10") -> dict[str, float
         for row in table.to_pylist()
         if row["mode"] == mode and row["metric"] == metric
     }
-
-
-def candidates(clicked_first: bool = True, n: int = 40) -> Candidates:
-    """n requests of four notes; the shown first is clicked (or the last)."""
-    qid = np.repeat(np.arange(n), 4)
-    shown_rank = np.tile(np.arange(1, 5), n)
-    is_clicked = shown_rank == (1 if clicked_first else 4)
-    # Rows stand in another order than they were shown.
-    order = np.lexsort((shown_rank * 7 % 4, qid))
-    return Candidates(
-        qid=qid[order],
-        pid=np.arange(4 * n)[order],
-        shown_rank=shown_rank[order],
-        is_clicked=is_clicked[order],
-        train_clicks=np.zeros(4 * n),
-        train_click_rate_of_range=is_clicked[order].astype(float),
-    )
 
 
 def test_anchors_say_what_they_are() -> None:
@@ -84,6 +68,7 @@ def test_a_metric_that_is_undefined_is_null() -> None:
         is_clicked=np.ones(len(log.qid), dtype=bool),
         train_clicks=log.train_clicks,
         train_click_rate_of_range=log.train_click_rate_of_range,
+        user_idx=log.user_idx,
     )
     assert values(leaderboard("search", everything, []), metric="auc")["random"] is None
 

@@ -59,7 +59,10 @@ def test_every_note_has_its_words_in_the_order_of_the_keys(
         numbers = stored.word_id[stored.offsets[i] : stored.offsets[i + 1]]
         assert [by_id[number] for number in numbers.tolist()] == tokenize(text)
     assert isinstance(stored.word_id, np.memmap), "two million notes are not read, but mapped"
-    assert stored.numbers(["没有这个词", by_id[3]]) == [-1, 3]
+    numbers, offsets = stored.numbers(["龘", None, by_id[3]])
+    assert (numbers.tolist(), offsets.tolist()) == ([-1, 3], [0, 1, 1, 2])
+    wanted = np.array([stored.note_idx[4], -5, stored.note_idx[0]])
+    assert stored.rows(wanted).tolist() == [4, len(texts), 0]
 
 
 def test_the_vocabulary_is_a_row_per_word_with_how_often_it_stands(

@@ -63,9 +63,9 @@ def stored(twin: duckdb.DuckDBPyConnection, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("stored")
     for name in ("search", "recommendation", "words", "tokens"):
         (folder / name).mkdir()
-    build_features(twin, "search", folder / "search")
-    build_features(twin, "recommendation", folder / "recommendation")
     build_note_words(twin, folder / "words", print)
+    build_features(twin, folder / "words", "search", folder / "search")
+    build_features(twin, folder / "words", "recommendation", folder / "recommendation")
     build_note_tokens(twin, None, folder / "tokens", print)
     return folder
 
@@ -213,8 +213,8 @@ def test_a_log_without_notes_has_no_run(tiny_engine: DuckDBEngine, tmp_path: Pat
     connection.execute("create or replace view core.notes as from memory.main.no_notes")
     for name in ("search", "tokens", "words"):
         (tmp_path / name).mkdir()
-    build_features(connection, "search", tmp_path / "search")
     build_note_words(connection, tmp_path / "words", print)
+    build_features(connection, tmp_path / "words", "search", tmp_path / "search")
     assert build_note_tokens(connection, None, tmp_path / "tokens", print).facts["n_tokens"] == 0
     demanding = replace(BI_SEARCH, training=Training())
     written = trained(connection, tmp_path, demanding, tmp_path / "run")

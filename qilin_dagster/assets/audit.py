@@ -62,7 +62,7 @@ def audit(
         code_version=CODE_VERSION,
         write=lambda folder: _write(lakehouse, folder),
     )
-    connection = engine.connect()
+    connection = engine.connect([AUDIT])
     try:
         yield dg.MaterializeResult(
             metadata=_metadata(connection), data_version=dg.DataVersion(manifest.snapshot_id)

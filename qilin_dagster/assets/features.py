@@ -22,9 +22,52 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("qilin")
 
-READS = ("core.impressions", "core.requests", "core.notes", "core.users")
+NOTE_WORDS = "features.note_words"
+NOTE_TOKENS = "features.note_tokens"
+READS = ("core.impressions", "core.requests", "core.notes", "core.users", NOTE_WORDS)
 # What the checks compare with, and nothing is made from.
 COMPARED_WITH = ("core.relevance_labels",)
+
+
+NOTE_WORDS_DESCRIPTION = (
+    "One row per (word_id): a word of titles and bodies and how often it stands in them. Beside "
+    "the table, the words of every note as memory-mappable arrays, for BM25."
+)
+NOTE_WORDS_SUITE = table_suite("features.note_words", NOTE_WORDS_DESCRIPTION)
+
+
+@dg.asset(
+    key=["features", "note_words"],
+    deps=[dg.AssetKey(["core", "notes"])],
+    group_name="features",
+    kinds={"python", "table"},
+    description=NOTE_WORDS_DESCRIPTION,
+    check_specs=check_specs(NOTE_WORDS_SUITE),
+)
+def note_words(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster asks for it bare
+    from qilin_dagster.note_words import CODE_VERSION, build_note_words
+
+    engine = lakehouse.engine()
+    connection = engine.connect(["core.notes"])
+    try:
+        manifest = lakehouse.store.publish(
+            NOTE_WORDS,
+            inputs=engine.inputs(("core.notes",)),
+            code_version=CODE_VERSION,
+            write=lambda folder: build_note_words(connection, folder, log.info),
+        )
+    finally:
+        connection.close()
+    log.info("%s: %s words", NOTE_WORDS, f"{manifest.n_rows:,}")
+    return dg.MaterializeResult(
+        metadata={
+            **_rows_and_columns(manifest),
+            "notes": manifest.facts["n_notes"],
+            "word occurrences": manifest.facts["n_times"],
+        },
+        data_version=dg.DataVersion(manifest.snapshot_id),
+        check_results=check_table(engine, NOTE_WORDS_SUITE),
+    )
 
 
 def _ranking_features(task: str) -> dg.AssetsDefinition:
@@ -49,14 +92,17 @@ def _ranking_features(task: str) -> dg.AssetsDefinition:
         from qilin_dagster.features import CODE_VERSION, TASKS, build_features
 
         engine = lakehouse.engine()
-        connection = engine.connect()
+        connection = engine.connect(READS)
         try:
             manifest = lakehouse.store.publish(
                 table,
                 inputs=engine.inputs(READS),
                 code_version=CODE_VERSION,
                 write=lambda folder: build_features(
-                    connection, next(name for name in TASKS if name == task), folder
+                    connection,
+                    lakehouse.store.snapshot_folder(NOTE_WORDS),
+                    next(name for name in TASKS if name == task),
+                    folder,
                 ),
             )
         finally:
@@ -140,47 +186,6 @@ def _rows_and_columns(manifest: Manifest) -> dict[str, dg.MetadataValue]:
     }
 
 
-NOTE_WORDS_DESCRIPTION = (
-    "One row per (word_id): a word of titles and bodies and how often it stands in them. Beside "
-    "the table, the words of every note as memory-mappable arrays, for BM25."
-)
-NOTE_WORDS_SUITE = table_suite("features.note_words", NOTE_WORDS_DESCRIPTION)
-
-
-@dg.asset(
-    key=["features", "note_words"],
-    deps=[dg.AssetKey(["core", "notes"])],
-    group_name="features",
-    kinds={"python", "table"},
-    description=NOTE_WORDS_DESCRIPTION,
-    check_specs=check_specs(NOTE_WORDS_SUITE),
-)
-def note_words(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster asks for it bare
-    from qilin_dagster.note_words import CODE_VERSION, TABLE, build_note_words
-
-    engine = lakehouse.engine()
-    connection = engine.connect()
-    try:
-        manifest = lakehouse.store.publish(
-            TABLE,
-            inputs=engine.inputs(("core.notes",)),
-            code_version=CODE_VERSION,
-            write=lambda folder: build_note_words(connection, folder, log.info),
-        )
-    finally:
-        connection.close()
-    log.info("%s: %s words", TABLE, f"{manifest.n_rows:,}")
-    return dg.MaterializeResult(
-        metadata={
-            **_rows_and_columns(manifest),
-            "notes": manifest.facts["n_notes"],
-            "word occurrences": manifest.facts["n_times"],
-        },
-        data_version=dg.DataVersion(manifest.snapshot_id),
-        check_results=check_table(engine, NOTE_WORDS_SUITE),
-    )
-
-
 NOTE_TOKENS_DESCRIPTION = (
     "One row per (token_id): a token of the text encoders and how often it stands in titles and "
     "bodies. Beside the table, the tokens of every note as memory-mappable arrays, and the "
@@ -198,21 +203,21 @@ NOTE_TOKENS_SUITE = table_suite("features.note_tokens", NOTE_TOKENS_DESCRIPTION)
     check_specs=check_specs(NOTE_TOKENS_SUITE),
 )
 def note_tokens(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster asks for it bare
-    from qilin_dagster.note_tokens import CODE_VERSION, READS, TABLE, build_note_tokens
+    from qilin_dagster.note_tokens import CODE_VERSION, READS, build_note_tokens
 
     engine = lakehouse.engine()
     checkpoint = lakehouse.settings.checkpoint
-    connection = engine.connect()
+    connection = engine.connect(READS)
     try:
         manifest = lakehouse.store.publish(
-            TABLE,
+            NOTE_TOKENS,
             inputs={**engine.inputs(READS), "checkpoint": checkpoint or ""},
             code_version=CODE_VERSION,
             write=lambda folder: build_note_tokens(connection, checkpoint, folder, log.info),
         )
     finally:
         connection.close()
-    log.info("%s: %s tokens", TABLE, f"{manifest.n_rows:,}")
+    log.info("%s: %s tokens", NOTE_TOKENS, f"{manifest.n_rows:,}")
     return dg.MaterializeResult(
         metadata={
             **_rows_and_columns(manifest),
@@ -226,11 +231,11 @@ def note_tokens(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[t
 
 
 tables = [
+    note_words,
     *(
         make(task)
         for make in (_ranking_features, _vocabularies, _statistics)
         for task in ("search", "recommendation")
     ),
-    note_words,
     note_tokens,
 ]

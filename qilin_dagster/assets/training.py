@@ -18,6 +18,7 @@ from models.recipes import (
     Recipe,
     TextRecipe,
 )
+from qilin_dagster.assets.features import NOTE_TOKENS, NOTE_WORDS
 from qilin_dagster.checks import check_specs, check_table, table_suite
 from qilin_dagster.expectations import Suite
 from qilin_dagster.lake import Manifest, Written
@@ -25,9 +26,9 @@ from qilin_dagster.resources import Lakehouse
 
 log = logging.getLogger("qilin")
 
-NOTE_WORDS = "features.note_words"
-NOTE_TOKENS = "features.note_tokens"
-BM25_READS = ("core.impressions", "core.requests", NOTE_WORDS)
+# What leaderboard.read_candidates reads.
+TEST_CANDIDATES = ("core.impressions", "core.requests")
+BM25_READS = (*TEST_CANDIDATES, NOTE_WORDS)
 
 
 def _bm25(recipe: BM25Recipe) -> dg.AssetsDefinition:
@@ -54,7 +55,7 @@ def _bm25(recipe: BM25Recipe) -> dg.AssetsDefinition:
         from qilin_dagster.training import CODE_VERSION, train_bm25
 
         engine = lakehouse.engine()
-        connection = engine.connect()
+        connection = engine.connect(BM25_READS)
         try:
             return _publish(
                 lakehouse,
@@ -103,7 +104,7 @@ def _dcn_v2(recipe: DCNV2Recipe) -> dg.AssetsDefinition:
             recipe, training=dataclasses.replace(recipe.training, seed=settings.seed)
         )
         engine = lakehouse.engine()
-        connection = engine.connect()
+        connection = engine.connect(TEST_CANDIDATES)
         try:
             return _publish(
                 lakehouse,
@@ -171,7 +172,7 @@ def _text_ranker(recipe: TextRecipe) -> dg.AssetsDefinition:
             chosen, training=dataclasses.replace(chosen.training, seed=settings.seed)
         )
         engine, lake = lakehouse.engine(), lakehouse.store
-        connection = engine.connect()
+        connection = engine.connect(TEST_CANDIDATES)
 
         def write(folder: Path, unfinished: Path) -> Written:
             sources = TextSources(

@@ -6,9 +6,10 @@ nothing to lock. Which relation means what is in sql/; what a manifest is, in la
 """
 
 import contextlib
+import errno
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from qilin_dagster.lake import (
     Manifest,
     Written,
     aside_of,
-    full_disk_in,
+    os_error_in,
     version_of,
 )
 from qilin_dagster.settings import Settings
@@ -100,29 +101,43 @@ class DuckDBEngine:
         connection.execute("set enable_progress_bar = false")
         return connection
 
-    def connect(self, *, comments: bool = False) -> duckdb.DuckDBPyConnection:
-        """A connection with all relations the lake can serve now.
+    def connect(
+        self, relations: Iterable[str] | None = None, *, comments: bool = False
+    ) -> duckdb.DuckDBPyConnection:
+        """A connection with the relations named, or all, as far as the lake can serve them now.
 
-        A view whose parents are not built yet is left out; asking for it then fails by name.
-        ``comments`` also replays the comments (some 10 ms a hundred columns).
+        A view whose parents are not built yet is left out; asking for it then fails by name. All
+        of them take a quarter of a second. ``comments`` also replays the comments (some 10 ms a
+        hundred columns).
         """
         connection = self.open()
         try:
-            self.define_all(connection, comments=comments)
+            self.define(connection, relations, comments=comments)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def define_all(self, connection: duckdb.DuckDBPyConnection, *, comments: bool) -> set[str]:
-        """Define every relation the lake can serve; returns their names."""
+    def define(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        relations: Iterable[str] | None = None,
+        *,
+        comments: bool = False,
+    ) -> set[str]:
+        """Define the relations named and what they are made from, or all; returns their names."""
+        wanted = None if relations is None else self._read_by(relations)
         present: set[str] = set()
         for table in self.lake.tables():
+            if wanted is not None and table not in wanted:
+                continue
             manifest = self.lake.manifest(table)
             if manifest is not None and self.lake.files(manifest):
                 self.define_stored(connection, manifest)
                 present.add(table)
         for view in self.catalog.views:
+            if wanted is not None and view.qualified not in wanted:
+                continue
             if not view.is_stored and present.issuperset(view.parents):
                 self.define_view(connection, view)
                 present.add(view.qualified)
@@ -132,8 +147,16 @@ class DuckDBEngine:
                     _comment(connection, view)
         return present
 
+    def _read_by(self, relations: Iterable[str]) -> set[str]:
+        """The relations and, through views, what reading them reads."""
+        wanted = set(relations)
+        for view in reversed(self.catalog.views):
+            if view.qualified in wanted and not view.is_stored:
+                wanted.update(view.parents)
+        return wanted
+
     def define_stored(self, connection: duckdb.DuckDBPyConnection, manifest: Manifest) -> None:
-        """Define a stored or published table from its manifest."""
+        """Define a stored or published table from its manifest; a file gone is a LakeError."""
         schema, _, name = manifest.table.partition(".")
         files = self.lake.files(manifest)
         if schema == "published" and name in TABLES:
@@ -141,7 +164,14 @@ class DuckDBEngine:
         else:
             select = f"select * from read_parquet({_literal_list(files)})"
         connection.execute(f"create schema if not exists {schema}")
-        connection.execute(f"create or replace view {manifest.table} as {select}")
+        try:
+            connection.execute(f"create or replace view {manifest.table} as {select}")
+        except duckdb.IOException as error:
+            reason = str(error).splitlines()[0]
+            raise LakeError(
+                f"a file of {manifest.table} cannot be read: {reason}; qilin verify names every "
+                "fault of a lake"
+            ) from error
 
     def define_view(self, connection: duckdb.DuckDBPyConnection, view: View) -> None:
         """Define a view of the catalog; a stale stored parent gives a LakeError that says so."""
@@ -174,8 +204,8 @@ class DuckDBEngine:
         """Bring one view up to date and define it on the connection, whose parents are defined.
 
         A stored table is written as a snapshot unless the present one was made by the same code
-        from the same inputs; a view is defined and described. Raises InputError when a published
-        file it reads is damaged.
+        from the same inputs; a view is defined and described. Comments are not replayed. Raises
+        InputError when a published file it reads is damaged.
         """
         with self.naming_damage(view.qualified):
             return self._build(connection, view)
@@ -216,7 +246,6 @@ class DuckDBEngine:
         inputs = self.inputs(view.parents)
         if not view.is_stored:
             self.define_view(connection, view)
-            _comment(connection, view)
             described = connection.execute(f"describe {view.qualified}").fetchall()
             counted = connection.execute(f"select count(*) from {view.qualified}").fetchall()
             return Built(
@@ -227,14 +256,14 @@ class DuckDBEngine:
                 n_bytes=None,
             )
         was_current = self.lake.is_current(view.qualified, inputs, view.code_version)
-        manifest = self.lake.publish(
-            view.qualified,
-            inputs=inputs,
-            code_version=view.code_version,
-            write=lambda folder: write_select(connection, view.select, folder),
-        )
+        with contextlib.nullcontext() if view.is_ordered else _one_thread(connection):
+            manifest = self.lake.publish(
+                view.qualified,
+                inputs=inputs,
+                code_version=view.code_version,
+                write=lambda folder: write_select(connection, view.select, folder),
+            )
         self.define_stored(connection, manifest)
-        _comment(connection, view)
         return Built(
             n_rows=manifest.n_rows,
             columns=manifest.columns,
@@ -272,15 +301,18 @@ class DuckDBEngine:
         try:
             connection = duckdb.connect(str(aside))
             try:
-                self.define_all(connection, comments=True)
+                # One transaction: else every definition and every comment is synced to disk.
+                connection.begin()
+                self.define(connection, comments=True)
+                connection.commit()
             finally:
                 connection.close()
             os.replace(aside, target)
         except (duckdb.Error, LakeError, OSError) as error:
-            full = full_disk_in(error)
-            if full is None:
+            refused = os_error_in(error, errno.ENOSPC, errno.EACCES, errno.EROFS)
+            if refused is None:
                 raise
-            raise self.lake.cannot_write(CATALOG_FILE, full) from error
+            raise self.lake.cannot_write(CATALOG_FILE, refused) from error
         finally:
             for left in (aside, aside.with_name(f"{aside.name}.wal")):
                 left.unlink(missing_ok=True)
@@ -291,6 +323,18 @@ class DuckDBEngine:
 def _catalog() -> Catalog:
     """The project's own SQL, read once a process: a fifth of a second."""
     return load_catalog()
+
+
+@contextlib.contextmanager
+def _one_thread(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Several threads write rows that nothing sorts in the order in which they come to them: other
+    bytes each time. Wide rows are cheaper written by one than sorted."""
+    ((threads,),) = connection.execute("select current_setting('threads')").fetchall()
+    connection.execute("set threads = 1")
+    try:
+        yield
+    finally:
+        connection.execute(f"set threads = {threads}")
 
 
 def write_select(connection: duckdb.DuckDBPyConnection, select: str, folder: Path) -> Written:

@@ -255,6 +255,9 @@ def _inspect_table(
 ) -> PublishedTable:
     if not folder.is_dir():
         raise InputError(f"table {name} is missing: no folder {folder}")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        # Listed, it would look empty.
+        raise InputError(f"table {name}: this user may not read the folder {folder}")
     paths = _find_files(folder)
     if not paths:
         raise InputError(f"table {name} is empty: no .parquet or .arrow file in {folder}")

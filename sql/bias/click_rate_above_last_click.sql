@@ -3,9 +3,10 @@
 -- The classic reading: what stands above the last click was examined, so a note there without a
 -- click was skipped. It assumes that users read from the top, which two columns weaken, and that
 -- the last click down the page is the end of reading. The last click itself is left out: it is
--- clicked by definition. Requests without a click have no last one and are not here.
+-- clicked by definition. Requests without a click have no last one and are not here. Stored,
+-- because every impression is compared with the last click of its request.
 
-create or replace view bias.click_rate_above_last_click as
+create or replace table bias.click_rate_above_last_click as
 with bins as (
     select
         i.channel,
@@ -29,7 +30,7 @@ select
 from bins
 order by channel, shown_rank_bin;
 
-comment on view bias.click_rate_above_last_click is
+comment on table bias.click_rate_above_last_click is
     'One row per (channel, shown_rank_bin): impressions above the last click.';
 comment on column bias.click_rate_above_last_click.channel is 'search or recommendation.';
 comment on column bias.click_rate_above_last_click.shown_rank_bin is

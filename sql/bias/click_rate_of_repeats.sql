@@ -2,9 +2,10 @@
 --
 -- In the feed the same note can come back at the same place hours later, as a row of its own; a
 -- rate over all impressions counts it twice. A note clicked at its first showing is seldom clicked
--- again, so repeats are no second draw of the same chance.
+-- again, so repeats are no second draw of the same chance. Stored, because every impression is
+-- looked up among the repeats.
 
-create or replace view bias.click_rate_of_repeats as
+create or replace table bias.click_rate_of_repeats as
 with repeated as (
     select
         request_id,
@@ -86,7 +87,7 @@ select
 from all_counts
 order by channel, showing;
 
-comment on view bias.click_rate_of_repeats is
+comment on table bias.click_rate_of_repeats is
     'One row per (channel, showing): click rate at first and later showings.';
 comment on column bias.click_rate_of_repeats.channel is 'search or recommendation.';
 comment on column bias.click_rate_of_repeats.showing is

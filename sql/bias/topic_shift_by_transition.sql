@@ -42,21 +42,11 @@ counts as (
     group by request_id, taxonomy_level, topic
 ),
 
--- A share is the chance that a click of the request, drawn at random, has the topic.
-shares as (
-    select
-        request_id,
-        taxonomy_level,
-        topic,
-        cast(n_clicks as double)
-        / nullif(sum(n_clicks) over (partition by request_id, taxonomy_level), 0) as topic_share
-    from counts
-),
-
 known as (
     select
         request_id,
-        taxonomy_level
+        taxonomy_level,
+        sum(n_clicks) as n_clicks_all
     from counts
     group by request_id, taxonomy_level
 ),
@@ -66,23 +56,26 @@ pairs as (
         t.transition,
         k.taxonomy_level,
         t.request_id,
-        t.previous_request_id
+        t.previous_request_id,
+        k.n_clicks_all as n_later_clicks,
+        e.n_clicks_all as n_earlier_clicks
     from core.transitions as t
     inner join known as k on t.request_id = k.request_id
     inner join known as e
         on t.previous_request_id = e.request_id and k.taxonomy_level = e.taxonomy_level
 ),
 
+-- A share is the chance that a click of the request, drawn at random, has the topic.
 later as (
     select
         p.transition,
         p.taxonomy_level,
         p.request_id,
-        s.topic,
-        s.topic_share
+        c.topic,
+        cast(c.n_clicks as double) / nullif(p.n_later_clicks, 0) as topic_share
     from pairs as p
-    inner join shares as s
-        on p.request_id = s.request_id and p.taxonomy_level = s.taxonomy_level
+    inner join counts as c
+        on p.request_id = c.request_id and p.taxonomy_level = c.taxonomy_level
 ),
 
 earlier as (
@@ -90,11 +83,11 @@ earlier as (
         p.transition,
         p.taxonomy_level,
         p.request_id,
-        s.topic,
-        s.topic_share
+        c.topic,
+        cast(c.n_clicks as double) / nullif(p.n_earlier_clicks, 0) as topic_share
     from pairs as p
-    inner join shares as s
-        on p.previous_request_id = s.request_id and p.taxonomy_level = s.taxonomy_level
+    inner join counts as c
+        on p.previous_request_id = c.request_id and p.taxonomy_level = c.taxonomy_level
 ),
 
 agreement as (

@@ -11,8 +11,8 @@
 -- The clocks differ by table; published.clock holds the tick and how far the clock runs ahead.
 --
 -- Ranks and repeats are worked out inside each list, before it is opened: a window over all
--- impressions costs four times as much. The rows come in published order, which the copy into the
--- lake keeps, so nothing is sorted either.
+-- impressions costs four times as much. Nothing is sorted either: one thread writes the rows as
+-- they come, the rows of one request together.
 
 create or replace table core.impressions as
 with lists as (

@@ -6,15 +6,17 @@
 -- after this one began (the paper's Table 6); the published app session is kept beside it.
 -- Searches of the answer sample (dqa) are searches like the others for the order of events.
 -- The paper gives query sources names and shares but no codes; codes are taken in its order.
--- Published requests are read twice, narrow and wide, rather than kept: their texts are large.
+-- Published requests are read twice, narrow and wide, rather than kept: their texts are large. What
+-- is worked out of them is narrow and joined on last, and nothing is sorted: one thread writes the
+-- rows as they are published, tables by name, and the texts stream through.
 
 create or replace table core.requests as
 with published_requests as not materialized (
     select
         search_idx * 2 as request_id,
         'search' as channel,
-        'search_train' as source_table,
-        'train' as split,
+        'dqa' as source_table,
+        'dqa' as split,
         row_number,
         search_idx as published_idx,
         user_idx,
@@ -22,9 +24,41 @@ with published_requests as not materialized (
         query as query,
         cast(null as varchar) as pseudo_query,
         query_from_type as query_source,
-        false as has_answer,
+        dqa_output is not null as has_answer,
         recent_clicked_note_list as history_list
-    from raw.search_train
+    from raw.dqa
+    union all
+    select
+        request_idx * 2 + 1 as request_id,
+        'recommendation' as channel,
+        'recommendation_test' as source_table,
+        'test' as split,
+        row_number,
+        request_idx as published_idx,
+        user_idx,
+        session_idx as app_session_idx,
+        cast(null as varchar) as query,
+        query as pseudo_query,
+        cast(null as integer) as query_source,
+        cast(null as boolean) as has_answer,
+        recent_clicked_note_list as history_list
+    from raw.recommendation_test
+    union all
+    select
+        request_idx * 2 + 1 as request_id,
+        'recommendation' as channel,
+        'recommendation_train' as source_table,
+        'train' as split,
+        row_number,
+        request_idx as published_idx,
+        user_idx,
+        session_idx as app_session_idx,
+        cast(null as varchar) as query,
+        query as pseudo_query,
+        cast(null as integer) as query_source,
+        cast(null as boolean) as has_answer,
+        recent_clicked_note_list as history_list
+    from raw.recommendation_train
     union all
     select
         search_idx * 2 as request_id,
@@ -45,8 +79,8 @@ with published_requests as not materialized (
     select
         search_idx * 2 as request_id,
         'search' as channel,
-        'dqa' as source_table,
-        'dqa' as split,
+        'search_train' as source_table,
+        'train' as split,
         row_number,
         search_idx as published_idx,
         user_idx,
@@ -54,41 +88,9 @@ with published_requests as not materialized (
         query as query,
         cast(null as varchar) as pseudo_query,
         query_from_type as query_source,
-        dqa_output is not null as has_answer,
+        false as has_answer,
         recent_clicked_note_list as history_list
-    from raw.dqa
-    union all
-    select
-        request_idx * 2 + 1 as request_id,
-        'recommendation' as channel,
-        'recommendation_train' as source_table,
-        'train' as split,
-        row_number,
-        request_idx as published_idx,
-        user_idx,
-        session_idx as app_session_idx,
-        cast(null as varchar) as query,
-        query as pseudo_query,
-        cast(null as integer) as query_source,
-        cast(null as boolean) as has_answer,
-        recent_clicked_note_list as history_list
-    from raw.recommendation_train
-    union all
-    select
-        request_idx * 2 + 1 as request_id,
-        'recommendation' as channel,
-        'recommendation_test' as source_table,
-        'test' as split,
-        row_number,
-        request_idx as published_idx,
-        user_idx,
-        session_idx as app_session_idx,
-        cast(null as varchar) as query,
-        query as pseudo_query,
-        cast(null as integer) as query_source,
-        cast(null as boolean) as has_answer,
-        recent_clicked_note_list as history_list
-    from raw.recommendation_test
+    from raw.search_train
 ),
 
 outcomes as (
@@ -178,6 +180,27 @@ places as (
                     )
         end as session_n
     from numbered
+),
+
+facts as (
+    select
+        s.request_id,
+        s.app_session_n,
+        s.session_id,
+        s.session_n,
+        o.started_at,
+        coalesce(o.n_impressions, 0) as n_impressions,
+        coalesce(o.n_clicks, 0) as n_clicks,
+        coalesce(o.n_likes, 0) as n_likes,
+        coalesce(o.n_collects, 0) as n_collects,
+        coalesce(o.n_comments, 0) as n_comments,
+        coalesce(o.n_shares, 0) as n_shares,
+        o.browsing_depth,
+        o.first_click_position,
+        o.last_click_rank,
+        o.is_whole_page
+    from places as s
+    left join outcomes as o on s.request_id = o.request_id
 )
 
 select
@@ -189,10 +212,10 @@ select
     p.published_idx,
     p.user_idx,
     p.app_session_idx,
-    s.app_session_n,
-    s.session_id,
-    s.session_n,
-    o.started_at,
+    f.app_session_n,
+    f.session_id,
+    f.session_n,
+    f.started_at,
     p.query,
     p.pseudo_query,
     p.query_source,
@@ -211,22 +234,20 @@ select
                     else 'not logged'
                 end
     end as query_source_name,
-    coalesce(o.n_impressions, 0) as n_impressions,
-    coalesce(o.n_clicks, 0) as n_clicks,
-    coalesce(o.n_likes, 0) as n_likes,
-    coalesce(o.n_collects, 0) as n_collects,
-    coalesce(o.n_comments, 0) as n_comments,
-    coalesce(o.n_shares, 0) as n_shares,
-    o.browsing_depth,
-    o.first_click_position,
-    o.last_click_rank,
-    o.is_whole_page,
+    f.n_impressions,
+    f.n_clicks,
+    f.n_likes,
+    f.n_collects,
+    f.n_comments,
+    f.n_shares,
+    f.browsing_depth,
+    f.first_click_position,
+    f.last_click_rank,
+    f.is_whole_page,
     p.has_answer,
     p.history_list
 from published_requests as p
-inner join places as s on p.request_id = s.request_id
-left join outcomes as o on p.request_id = o.request_id
-order by p.source_table, p.row_number;
+left join facts as f on p.request_id = f.request_id;
 
 comment on table core.requests is
     'One row per (request_id): one search, or one page fetch of the feed.';

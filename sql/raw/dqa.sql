@@ -25,8 +25,12 @@ select
     ref_note_idx_list as reference_note_list,
     bm25_results,
     dpr_results
-from published.dqa
-where row_number not in (select q.row_number from quarantine.dqa as q);
+from published.dqa as p
+where not exists (
+    select 1 as one
+    from quarantine.dqa as q
+    where q.row_number = p.row_number
+);
 
 comment on view raw.dqa is
     'One row per (search_idx): a published search of the direct-answer sample.';

@@ -56,8 +56,12 @@ select
     case when isnan(valid_view_times) then null else valid_view_times end as valid_view_times,
     case when isnan(full_view_times) then null else full_view_times end as full_view_times,
     image_path as image_path_list
-from published.notes
-where row_number not in (select q.row_number from quarantine.notes as q);
+from published.notes as p
+where not exists (
+    select 1 as one
+    from quarantine.notes as q
+    where q.row_number = p.row_number
+);
 
 comment on view raw.notes is
     'One row per (note_idx): a note as published, absence as null.';

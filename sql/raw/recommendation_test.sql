@@ -15,8 +15,12 @@ select
     recent_clicked_note_idxs as recent_clicked_note_list,
     rec_result_details_with_idx as result_detail_list,
     rec_results as rec_result_list
-from published.recommendation_test
-where row_number not in (select q.row_number from quarantine.recommendation_test as q);
+from published.recommendation_test as p
+where not exists (
+    select 1 as one
+    from quarantine.recommendation_test as q
+    where q.row_number = p.row_number
+);
 
 comment on view raw.recommendation_test is
     'One row per (request_idx): a published feed request after the split.';

@@ -14,8 +14,12 @@ select
     nullif(query, '') as query,
     recent_clicked_note_idxs as recent_clicked_note_list,
     rec_result_details_with_idx as result_detail_list
-from published.recommendation_train
-where row_number not in (select q.row_number from quarantine.recommendation_train as q);
+from published.recommendation_train as p
+where not exists (
+    select 1 as one
+    from quarantine.recommendation_train as q
+    where q.row_number = p.row_number
+);
 
 comment on view raw.recommendation_train is
     'One row per (request_idx): a published feed request before the split.';

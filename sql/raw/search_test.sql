@@ -19,8 +19,12 @@ select
     bm25_results,
     dpr_results,
     search_results as search_result_list
-from published.search_test
-where row_number not in (select q.row_number from quarantine.search_test as q);
+from published.search_test as p
+where not exists (
+    select 1 as one
+    from quarantine.search_test as q
+    where q.row_number = p.row_number
+);
 
 comment on view raw.search_test is
     'One row per (search_idx): a published search after the split.';

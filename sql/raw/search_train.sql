@@ -17,8 +17,12 @@ select
     recent_clicked_note_idxs as recent_clicked_note_list,
     search_result_details_with_idx as result_detail_list,
     dpr_results
-from published.search_train
-where row_number not in (select q.row_number from quarantine.search_train as q);
+from published.search_train as p
+where not exists (
+    select 1 as one
+    from quarantine.search_train as q
+    where q.row_number = p.row_number
+);
 
 comment on view raw.search_train is
     'One row per (search_idx): a published search before the split.';

@@ -53,8 +53,12 @@ select
     case when isnan(dense_feat38) then null else dense_feat38 end as dense_feat38,
     case when isnan(dense_feat39) then null else dense_feat39 end as dense_feat39,
     case when isnan(dense_feat40) then null else dense_feat40 end as dense_feat40
-from published.user_feat
-where row_number not in (select q.row_number from quarantine.user_feat as q);
+from published.user_feat as p
+where not exists (
+    select 1 as one
+    from quarantine.user_feat as q
+    where q.row_number = p.row_number
+);
 
 comment on view raw.user_feat is
     'One row per (user_idx): a user as published, absence as null.';

@@ -7,6 +7,7 @@ RUN = "training.bm25_search"
 BOARD = "evaluation.leaderboard"
 # Outside fit: a row of fit is in the statistics and vocabularies, too.
 ONE = f"""rowid = (select min(rowid) from {SEARCH} where fold = 'validation' and label = 0)"""
+ONE_REQUEST = "rowid = (select min(rowid) from evaluation.per_request where run = 'random')"
 ONE_SCORE = f"rowid = (select min(rowid) from {RUN})"
 
 
@@ -36,6 +37,21 @@ def scores(run: str, metric: str, assignments: str) -> Break:
 
 def found(assignments: str, metric: str) -> Break:
     return change(f"update evaluation.retrieval set {assignments} where metric = '{metric}'")
+
+
+def compared(assignments: str) -> Break:
+    return change(
+        f"update evaluation.comparisons set {assignments} "
+        "where task = 'search' and run_b = 'random' and metric = 'mrr@10'"
+    )
+
+
+def sliced(assignments: str) -> Break:
+    """In the slice value with the most users, so that it has an interval."""
+    return change(
+        f"update evaluation.slices set {assignments} where rowid = "
+        "(select rowid from evaluation.slices order by n_users desc, rowid limit 1)"
+    )
 
 
 BREAKS: dict[str, dict[str, Break]] = {
@@ -320,7 +336,7 @@ BREAKS: dict[str, dict[str, Break]] = {
             f"delete from {BOARD} where task = 'search' and mode = 'official'"
         ),
         "kind_is_model_or_anchor": change(
-            f"update {BOARD} set kind = 'baseline' where run = 'bm25_search'"
+            f"update {BOARD} set kind = 'baseline' where run = 'bm25'"
         ),
         "values_are_in_0_to_1": scores("popularity", "mrr@10", "value = -0.5, low = -0.6"),
         "intervals_enclose_their_value": scores("popularity", "mrr@10", "low = value + 0.001"),
@@ -329,12 +345,10 @@ BREAKS: dict[str, dict[str, Break]] = {
         "display_and_its_reverse_mirror_each_other": scores(
             "display_order", "gauc", "value = value + 0.001"
         ),
-        "every_test_request_is_counted": scores("bm25_search", "gauc", "n_requests = 7"),
-        "no_test_request_is_missing": scores("bm25_search", "gauc", "n_missing = 1"),
-        "no_model_knows_the_answers": scores("bm25_search", "gauc", "value = 0.99"),
-        "no_model_is_below_chance": scores(
-            "bm25_search", "mrr@10", "value = 0.01, low = 0, high = 0.02"
-        ),
+        "every_test_request_is_counted": scores("bm25", "gauc", "n_requests = 7"),
+        "no_test_request_is_missing": scores("bm25", "gauc", "n_missing = 1"),
+        "no_model_knows_the_answers": scores("bm25", "gauc", "value = 0.99"),
+        "no_model_is_below_chance": scores("bm25", "mrr@10", "value = 0.01, low = 0, high = 0.02"),
     },
     "evaluation.retrieval": {
         "recalls_are_in_0_to_1": found("value = -0.5, low = -0.6", "recall@100"),
@@ -342,5 +356,77 @@ BREAKS: dict[str, dict[str, Break]] = {
         "more_notes_find_no_less": found("value = 0.9, high = 0.95", "recall@100"),
         "every_test_request_is_counted": found("n_requests = 7", "recall@500"),
         "all_notes_are_searched": found("n_notes = n_notes - 1", "recall@500"),
+    },
+    "evaluation.per_request": {
+        "every_test_request_is_there": change(
+            # One more that changes no mean.
+            "insert into evaluation.per_request select b.* replace (-1 as row_number, "
+            "m.mrr_at_10 as mrr_at_10) from evaluation.per_request as b, (select avg(mrr_at_10) "
+            "as mrr_at_10 from evaluation.per_request where task = 'search' and run = 'random') "
+            f"as m where b.{ONE_REQUEST}",
+            "user_is_that_of_the_request",
+        ),
+        "metrics_are_in_0_to_1": change(
+            f"update evaluation.per_request set recall_at_10 = 2 where {ONE_REQUEST}"
+        ),
+        "means_are_those_of_the_leaderboard": change(
+            "update evaluation.per_request set mrr_at_10 = mrr_at_10 / 2"
+        ),
+        "user_is_that_of_the_request": change(
+            f"update evaluation.per_request set user_idx = user_idx + 1 where {ONE_REQUEST}"
+        ),
+    },
+    "evaluation.comparisons": {
+        "differences_are_a_less_b": compared(
+            "difference = 0, low = -1, high = 1, is_resolvable = false"
+        ),
+        "intervals_enclose_their_difference": compared(
+            "low = difference + 0.1, high = difference + 0.2, is_resolvable = p_holm < 0.05"
+        ),
+        "p_values_are_shares": compared("p_value = 1, p_holm = 0.9, is_resolvable = false"),
+        "resolvable_is_both_test_and_interval": compared("is_resolvable = not is_resolvable"),
+        "every_model_stands_against_chance": change(
+            "delete from evaluation.comparisons where run_b = 'random' and metric = 'mrr@10'"
+        ),
+    },
+    "evaluation.slices": {
+        "values_of_a_slice_are_all_requests": sliced("n_requests = n_requests + 1"),
+        "values_are_in_0_to_1": sliced("value = -0.5, low = case when n_users >= 10 then -0.6 end"),
+        "intervals_enclose_their_value": sliced("low = value + 0.01, high = value + 0.02"),
+    },
+    "evaluation.calibration": {
+        "shares_are_in_0_to_1": change(
+            "update evaluation.calibration set predicted_share = predicted_share + 1, "
+            "clicked_share = clicked_share + 1, low = 0, high = 3 where bin = 10"
+        ),
+        "bins_are_tenths": change(
+            "update evaluation.calibration set n_candidates = 2 * n_candidates where bin = 4",
+            "predictions_add_up_to_the_clicks",
+        ),
+        "predictions_add_up_to_the_clicks": change(
+            "update evaluation.calibration set predicted_share = predicted_share / 2"
+        ),
+        "intervals_enclose_their_share": change(
+            "update evaluation.calibration set low = clicked_share + 0.001 where bin = 4"
+        ),
+    },
+    "evaluation.examples": {
+        "ranks_follow_the_scores": change("update evaluation.examples set rank = 100 - rank"),
+        "clicks_are_those_of_the_log": change(
+            "update evaluation.examples set is_clicked = not is_clicked"
+        ),
+    },
+    "evaluation.history": {
+        "evaluations_are_numbered_from_1": change(
+            "update evaluation.history set evaluation_n = evaluation_n + 1"
+        ),
+        "the_newest_is_the_leaderboard": change(
+            "update evaluation.history set metric = 'mrr@11' "
+            "where evaluation_n = 2 and metric = 'mrr@10' and run = 'random'"
+        ),
+        "no_metric_left_its_interval": change(
+            "update evaluation.history set low = value + 0.01, high = value + 0.02 "
+            "where evaluation_n = 1 and metric = 'mrr@10' and run = 'random'"
+        ),
     },
 }

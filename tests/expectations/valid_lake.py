@@ -7,14 +7,20 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 
+from qilin_dagster import comparisons
 from qilin_dagster.assets.training import RECIPES
+from qilin_dagster.calibration import calibration
 from qilin_dagster.engines.duckdb import DuckDBEngine
-from qilin_dagster.features import TASKS, build_features, statistics_rows, vocabulary_rows
-from qilin_dagster.leaderboard import ScoredRun, leaderboard, read_candidates
+from qilin_dagster.examples import examples
+from qilin_dagster.features import TASKS, Task, build_features, statistics_rows, vocabulary_rows
+from qilin_dagster.leaderboard import leaderboard, read_candidates, read_runs
 from qilin_dagster.note_tokens import build_note_tokens
 from qilin_dagster.note_words import build_note_words
+from qilin_dagster.per_request import per_request, read_per_request
 from qilin_dagster.retrieval import RECALL_AT, retrieval, retrieval_table
+from qilin_dagster.slices import slices
 from qilin_dagster.sources.twin import write_twin
 from tests.conftest import build_views
 
@@ -28,15 +34,15 @@ def build(folder: Path) -> duckdb.DuckDBPyConnection:
     engine = build_views(folder / "data", folder / "lake")
     connection = duckdb.connect()
     connection.execute("set timezone = 'UTC'; set threads = 1")
-    engine.define_all(connection, comments=False)
+    engine.define(connection)
     for schema in ("held", *(f"valid_{schema}" for schema in SCHEMAS)):
         connection.execute(f"create schema {schema}")
     _store_core(connection, engine)
     for schema in SCHEMAS[2:]:
         connection.execute(f"create schema {schema}")
+    words = _store_note_words(connection, folder)
     for task in TASKS:
-        _store_features(connection, task, folder)
-    _store_note_words(connection, folder)
+        _store_features(connection, words, task, folder)
     _store_note_tokens(connection, folder)
     _store_runs(connection)
     _store_retrieval(connection)
@@ -64,10 +70,12 @@ def _store_core(connection: duckdb.DuckDBPyConnection, engine: DuckDBEngine) -> 
             connection.execute(f"drop table held.{view.name}")
 
 
-def _store_features(connection: duckdb.DuckDBPyConnection, task: str, folder: Path) -> None:
+def _store_features(
+    connection: duckdb.DuckDBPyConnection, words: Path, task: Task, folder: Path
+) -> None:
     folder = folder / task
     folder.mkdir()
-    build_features(connection, next(name for name in TASKS if name == task), folder)
+    build_features(connection, words, task, folder)
     vocabularies, statistics = vocabulary_rows(folder), statistics_rows(folder)  # noqa: F841
     connection.execute(
         f"create table features.{task}_ranking as from read_parquet('{folder}/part-0.parquet')"
@@ -76,13 +84,14 @@ def _store_features(connection: duckdb.DuckDBPyConnection, task: str, folder: Pa
     connection.execute(f"create table features.{task}_statistics as from statistics")
 
 
-def _store_note_words(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+def _store_note_words(connection: duckdb.DuckDBPyConnection, folder: Path) -> Path:
     folder = folder / "note_words"
     folder.mkdir()
     build_note_words(connection, folder, print)
     connection.execute(
         f"create table features.note_words as from read_parquet('{folder}/part-0.parquet')"
     )
+    return folder
 
 
 def _store_note_tokens(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
@@ -124,14 +133,33 @@ def _store_runs(connection: duckdb.DuckDBPyConnection) -> None:
             group by all
             """
         )
-    parts = []
-    for task in TASKS:
-        runs = []
-        for recipe in (recipe for recipe in RECIPES if recipe.task == task):
-            scores = connection.execute(
-                f"select qid, pid, score from training.{recipe.name}"
-            ).fetchnumpy()
-            runs.append(ScoredRun(recipe.name, scores["qid"], scores["pid"], scores["score"]))
-        parts.append(leaderboard(task, read_candidates(connection, task), runs))
-    first, second = parts  # noqa: RUF059 # DuckDB reads them by name
-    connection.execute("create table evaluation.leaderboard as from first union all from second")
+    tables = tuple(f"training.{recipe.name}" for recipe in RECIPES)
+    tasks = {
+        task: (read_candidates(connection, task), read_runs(connection, task, tables))
+        for task in TASKS
+    }
+    _store(connection, "leaderboard", [leaderboard(task, *tasks[task]) for task in TASKS])
+    _store(connection, "per_request", [per_request(task, *tasks[task]) for task in TASKS])
+    _store(connection, "calibration", [calibration(task, *tasks[task]) for task in TASKS])
+    _store(connection, "examples", [examples(connection, task, tasks[task][1]) for task in TASKS])
+    requests = {task: read_per_request(connection, task, comparisons.METRICS) for task in TASKS}
+    _store(
+        connection,
+        "comparisons",
+        [comparisons.comparisons(task, requests[task]) for task in TASKS],
+    )
+    _store(connection, "slices", [slices(connection, task, requests[task]) for task in TASKS])
+    # Two evaluations of the same runs.
+    connection.execute(
+        """
+        create table evaluation.history as
+        select unnest([1, 2])::bigint as evaluation_n, now() as evaluated_at,
+            'twin' as data_fingerprint, task, run, kind, metric, value, low, high
+        from evaluation.leaderboard where mode = 'full'
+        """
+    )
+
+
+def _store(connection: duckdb.DuckDBPyConnection, name: str, parts: list[pa.Table]) -> None:
+    rows = pa.concat_tables(parts)  # noqa: F841 # DuckDB reads it by name
+    connection.execute(f"create table evaluation.{name} as from rows")

@@ -14,6 +14,7 @@ from models.metrics import (
     bootstrap_interval,
     bootstrap_means,
     first_duplicate,
+    holm_adjusted,
     log_loss,
     paired_bootstrap_interval,
     paired_randomisation_test,
@@ -396,3 +397,13 @@ def test_a_paired_interval_is_narrower_than_the_runs_apart():
     assert paired.mean == pytest.approx((a - b).mean())
     alone = bootstrap_interval(a)
     assert paired.high - paired.low < 0.1 * (alone.high - alone.low)
+
+
+def test_holm_by_hand():
+    # Sorted: 0.01 * 4, 0.02 * 3, 0.03 * 2 (not below the one before), 0.5 * 1.
+    found = holm_adjusted([0.03, 0.01, 0.5, 0.02])
+    assert found.tolist() == pytest.approx([0.06, 0.04, 0.5, 0.06])
+    assert holm_adjusted([0.4, 0.9]).tolist() == [0.8, 0.9]
+    assert holm_adjusted([]).tolist() == []
+    with pytest.raises(ValueError, match=r"0\.\.1"):
+        holm_adjusted([1.2])

@@ -1,0 +1,277 @@
+"""What stands under a leaderboard: which differences are real, where a run is good, whether its
+scores mean what they say, some requests note by note, and how often the test was looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qilin_dagster.report_blocks import (
+    NOTHING,
+    Block,
+    Cell,
+    Column,
+    Heading,
+    Numbers,
+    Row,
+    Section,
+    Table,
+    Text,
+    channel_label,
+    count,
+    interval,
+    metric_label,
+    number,
+    percent,
+    percent_interval,
+    run_label,
+    signed,
+)
+
+HEADLINE_METRIC = "mrr@10"
+TELLING = ("random", "display_order")
+
+
+def under_the_leaderboard(numbers: Numbers, task: str) -> list[Block]:
+    """Blocks of one task; those whose table is empty or lacks are left out."""
+    return [
+        *_looks(numbers["evaluation.history"].rows),
+        *_comparisons(_of(numbers["evaluation.comparisons"].rows, task), task),
+        *_slices(_of(numbers["evaluation.slices"].rows, task), task),
+        *_calibration(_of(numbers["evaluation.calibration"].rows, task), task),
+        *_examples(_of(numbers["evaluation.examples"].rows, task), task),
+    ]
+
+
+def retrieval(numbers: Numbers) -> Section | None:
+    """How much of what was clicked is found among all notes; None without a run that searches."""
+    rows = numbers["evaluation.retrieval"].rows
+    if not rows:
+        return None
+    metrics = sorted({row["metric"] for row in rows}, key=lambda name: int(name.split("@")[1]))
+    runs = list(dict.fromkeys((row["task"], row["run"]) for row in rows))
+    by_key = {(row["task"], row["run"], row["metric"]): row for row in rows}
+    body = []
+    for task, run in runs:
+        found = [by_key.get((task, run, metric), {}) for metric in metrics]
+        body.append(
+            (
+                Cell(run_label(run), tone="model", detail=channel_label(task)),
+                *(
+                    Cell(
+                        percent(row.get("value")),
+                        detail=percent_interval(row.get("low"), row.get("high")),
+                    )
+                    for row in found
+                ),
+            )
+        )
+    text = (
+        f"A first stage looks for notes among all {count(rows[0]['n_notes'])}, not only among the "
+        "shown ones. A note that the app did not show cannot have been clicked, so what it finds "
+        "beyond the clicks counts as a miss: the values compare first stages and say little by "
+        "themselves."
+    )
+    table = Table(
+        "table-retrieval",
+        f"Share of a request's clicked notes among the first found, mean of "
+        f"{count(rows[0]['n_requests'])} requests; small figures are 95% intervals.",
+        (Column("Run", is_number=False), *(Column(metric_label(metric)) for metric in metrics)),
+        tuple(body),
+    )
+    return Section("retrieval", "Search among all notes", (Text(text), table))
+
+
+def _of(rows: Sequence[Row], task: str) -> list[Row]:
+    return [row for row in rows if row["task"] == task]
+
+
+def _looks(rows: Sequence[Row]) -> list[Block]:
+    if not rows:
+        return []
+    newest = max(rows, key=lambda row: row["evaluation_n"])
+    same = {
+        row["evaluation_n"] for row in rows if row["data_fingerprint"] == newest["data_fingerprint"]
+    }
+    if len(same) == 1:
+        return []
+    text = (
+        f"These test requests have been looked at {count(len(same))} times with different runs. "
+        "The best of many looks is better than the model is."
+    )
+    return [Text(text, tone="note")]
+
+
+def _comparisons(rows: list[Row], task: str) -> list[Block]:
+    rows = [row for row in rows if row["metric"] == HEADLINE_METRIC]
+    if not rows:
+        return []
+    n_apart = sum(bool(row["is_resolvable"]) for row in rows)
+    smallest = max(row["smallest_seen"] for row in rows)
+    text = (
+        f"{count(n_apart)} of {count(len(rows))} pairs can be told apart by these "
+        f"{count(rows[0]['n_requests'])} requests. Differences are paired by request; intervals "
+        "and tests take users with all their requests; p is adjusted for all pairs (Holm). Of "
+        f"every pair a difference of {number(smallest, 3)} would be seen four times in five."
+    )
+    body = tuple(
+        (
+            Cell(run_label(row["run_a"]), tone="model"),
+            Cell(run_label(row["run_b"]), tone=row["kind_b"]),
+            Cell(
+                signed(number(row["difference"], 4)), detail=interval(row["low"], row["high"], "–")
+            ),
+            Cell(_p_value(row["p_holm"])),
+            Cell("yes" if row["is_resolvable"] else "no"),
+        )
+        for row in rows
+    )
+    columns = (
+        Column("Run", is_number=False),
+        Column("against", is_number=False),
+        Column(f"Difference of {metric_label(HEADLINE_METRIC)}"),
+        Column("p, adjusted"),
+        Column("Told apart", is_number=False),
+    )
+    caption = f"{channel_label(task)}, mode full: paired differences with 95% intervals."
+    return [
+        Heading("Which differences are real", f"comparisons-{task}"),
+        Text(text),
+        Table(f"table-comparisons-{task}", caption, columns, body),
+    ]
+
+
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else number(value, 3)
+
+
+def _slices(rows: list[Row], task: str) -> list[Block]:
+    rows = [
+        row
+        for row in rows
+        if row["metric"] == HEADLINE_METRIC and (row["kind"] == "model" or row["run"] in TELLING)
+    ]
+    if not rows:
+        return []
+    runs = sorted({row["run"] for row in rows}, key=lambda run: (run in TELLING, run))
+    by_key = {(row["slice"], row["slice_value"], row["run"]): row for row in rows}
+    kinds = {row["run"]: row["kind"] for row in rows}
+    body = []
+    for name, value in dict.fromkeys((row["slice"], row["slice_value"]) for row in rows):
+        cells = [by_key.get((name, value, run)) for run in runs]
+        some = next(cell for cell in cells if cell)
+        body.append(
+            (
+                Cell(f"{name}: {value.strip()}", detail=f"{count(some['n_requests'])} requests"),
+                *(
+                    Cell(
+                        number(cell["value"], 3) if cell else NOTHING,
+                        detail=interval(cell["low"], cell["high"], "–") if cell else "",
+                        tone=kinds[run],
+                    )
+                    for run, cell in zip(runs, cells, strict=True)
+                ),
+            )
+        )
+    columns = (Column("Requests", is_number=False), *(Column(run_label(run)) for run in runs))
+    caption = (
+        f"{channel_label(task)}, {metric_label(HEADLINE_METRIC)} over requests of one kind; small "
+        "figures are 95% intervals, from ten users on. What was clicked is known afterwards: those "
+        "slices compare runs, not kinds of request."
+    )
+    return [
+        Heading("Where a run is good", f"slices-{task}"),
+        Table(
+            f"table-slices-{task}",
+            caption,
+            columns,
+            tuple(body),
+            folded=f"{len(body)} kinds of request",
+        ),
+    ]
+
+
+def _calibration(rows: list[Row], task: str) -> list[Block]:
+    if not rows:
+        return []
+    runs = list(dict.fromkeys(row["run"] for row in rows))
+    by_key = {(row["bin"], row["run"]): row for row in rows}
+    body = []
+    for tenth in sorted({row["bin"] for row in rows}):
+        cells: list[Cell] = [Cell(str(tenth))]
+        for run in runs:
+            row = by_key.get((tenth, run), {})
+            cells += [
+                Cell(percent(row.get("predicted_share"))),
+                Cell(
+                    percent(row.get("clicked_share")),
+                    detail=percent_interval(row.get("low"), row.get("high")),
+                ),
+            ]
+        body.append(tuple(cells))
+    columns = [Column("Tenth")]
+    for run in runs:
+        columns += [
+            Column("predicted", group=run_label(run)),
+            Column("clicked", group=run_label(run)),
+        ]
+    caption = (
+        f"{channel_label(task)}: candidates in tenths by predicted share of their request's clicks "
+        "(softmax of the scores), beside the share they had. Scores on another scale, such as "
+        "BM25's, rank and promise nothing."
+    )
+    return [
+        Heading("Do the scores mean what they say", f"calibration-{task}"),
+        Table(
+            f"table-calibration-{task}",
+            caption,
+            tuple(columns),
+            tuple(body),
+            folded="Predicted and observed shares",
+        ),
+    ]
+
+
+def _examples(rows: list[Row], task: str) -> list[Block]:
+    if not rows:
+        return []
+    runs = list(dict.fromkeys(row["run"] for row in rows))
+    blocks: list[Block] = [
+        Heading("Some requests, note by note", f"examples-{task}"),
+        Text(
+            "Spread evenly over the test rows, chosen by nothing else. A figure is the place a run "
+            "gives the note."
+        ),
+    ]
+    for request in dict.fromkeys(row["row_number"] for row in rows):
+        of_request = [row for row in rows if row["row_number"] == request]
+        rank = {(row["pid"], row["run"]): row for row in of_request}
+        notes = {row["pid"]: row for row in of_request}
+        body = tuple(
+            (
+                Cell(note["note_title"] or NOTHING, tone="total" if note["is_clicked"] else ""),
+                Cell("clicked" if note["is_clicked"] else ""),
+                Cell(count(note["shown_rank"])),
+                *(
+                    Cell(count(rank[pid, run]["rank"]), detail=number(rank[pid, run]["score"], 2))
+                    for run in runs
+                ),
+            )
+            for pid, note in sorted(notes.items(), key=lambda item: item[1]["shown_rank"])
+        )
+        columns = (
+            Column("Note", is_number=False),
+            Column("", is_number=False),
+            Column("Shown"),
+            *(Column(run_label(run)) for run in runs),
+        )
+        query = of_request[0]["query"] or "no query"
+        blocks.append(
+            Table(
+                f"table-example-{task}-{request}",
+                f"Test row {request}: {query}. Small figures are scores.",
+                columns,
+                body,
+                folded=query,
+            )
+        )
+    return blocks
