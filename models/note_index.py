@@ -93,10 +93,9 @@ def _exact(
 def _inverted_file(
     note_CH: NDArray[np.float16] | NDArray[np.float32], n_cells: int
 ) -> "faiss.IndexIVF":
-    width = note_CH.shape[1]
-    index: faiss.IndexIVF = faiss.index_factory(
-        width, f"IVF{n_cells},SQfp16", faiss.METRIC_INNER_PRODUCT
-    )
+    described = f"IVF{n_cells},SQfp16"
+    index = faiss.index_factory(note_CH.shape[1], described, faiss.METRIC_INNER_PRODUCT)
+    assert isinstance(index, faiss.IndexIVF)
     draw = np.random.default_rng(SEED)
     n_trained = min(len(note_CH), 40 * n_cells)
     some = np.sort(draw.choice(len(note_CH), n_trained, replace=False))

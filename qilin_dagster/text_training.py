@@ -67,8 +67,9 @@ def train_text_ranker(
 
     Raises InputError when the stored tokens are not those of the recipe's checkpoint.
     """
-    train = train_bi_encoder if isinstance(recipe, BiEncoderRecipe) else train_cross_encoder
-    return train(connection, sources, recipe, folder, device, report)
+    if isinstance(recipe, BiEncoderRecipe):
+        return train_bi_encoder(connection, sources, recipe, folder, device, report)
+    return train_cross_encoder(connection, sources, recipe, folder, device, report)
 
 
 def train_bi_encoder(

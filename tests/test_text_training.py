@@ -235,7 +235,7 @@ def test_real_notes_and_queries_run_end_to_end(real_data: Path, tmp_path: Path) 
         create table core.requests as
         select distinct s || qid as name, qid as row_number, query, null::text as pseudo_query,
             'search' as channel, s as split, 'search_' || s as source_table,
-            qid + if(s = 'test', 100, 0) as request_id
+            qid + if(s = 'test', 100, 0) as request_id, qid as user_idx
         from '{file}', (values ('train'), ('test')) as splits(s);
         create table core.impressions as
         select r.request_id, r.source_table, c.note_idx, c.shown_rank, c.click > 0 as is_clicked

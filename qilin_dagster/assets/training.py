@@ -141,9 +141,10 @@ TEXT_RANKERS = {
 
 
 def _text_ranker(recipe: TextRecipe) -> dg.AssetsDefinition:
-    reads = (f"features.{recipe.task}_ranking", NOTE_TOKENS, NOTE_WORDS, "core.requests")
-    if isinstance(recipe, CrossEncoderRecipe):
-        reads = tuple(relation for relation in reads if relation != NOTE_WORDS)
+    features = f"features.{recipe.task}_ranking"
+    # Hard negatives are found by words.
+    words = (NOTE_WORDS,) if isinstance(recipe, BiEncoderRecipe) else ()
+    reads = (features, NOTE_TOKENS, *words, "core.requests")
     description = (
         "One row per (qid, pid): the score of a test candidate by "
         f"{TEXT_RANKERS[type(recipe)]}. "
@@ -176,9 +177,9 @@ def _text_ranker(recipe: TextRecipe) -> dg.AssetsDefinition:
 
         def write(folder: Path, unfinished: Path) -> Written:
             sources = TextSources(
-                features=lake.snapshot_folder(reads[0]),
+                features=lake.snapshot_folder(features),
                 note_tokens=lake.snapshot_folder(NOTE_TOKENS),
-                note_words=lake.snapshot_folder(NOTE_WORDS) if NOTE_WORDS in reads else None,
+                note_words=lake.snapshot_folder(NOTE_WORDS) if words else None,
                 unfinished=unfinished,
             )
             return train_text_ranker(connection, sources, seeded, folder, settings.device, log.info)
