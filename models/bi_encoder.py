@@ -427,7 +427,7 @@ def save_model(model: BiEncoder, tokenizer: Tokenizer, folder: Path) -> None:
 
 def load_model(folder: Path) -> BiEncoder:
     """The model that `save_model` wrote, set to score."""
-    config = BertConfig.from_pretrained(folder)
+    config = BertConfig.from_pretrained(folder, local_files_only=True)
     bert = BertModel(config, add_pooling_layer=False)
     bert.load_state_dict(load_file(folder / WEIGHTS))
     return BiEncoder(

@@ -261,7 +261,7 @@ def save_model(model: CrossEncoder, tokenizer: Tokenizer, folder: Path) -> None:
 
 def load_model(folder: Path) -> CrossEncoder:
     """The model that `save_model` wrote, set to score."""
-    bert = BertForSequenceClassification(BertConfig.from_pretrained(folder))
+    bert = BertForSequenceClassification(BertConfig.from_pretrained(folder, local_files_only=True))
     bert.load_state_dict(load_file(folder / WEIGHTS))
     return CrossEncoder(bert).eval()
 

@@ -1,8 +1,7 @@
 """The text encoder of both text rankers: a BERT, small and new, or a checkpoint.
 
-Safetensors only, and never code that a checkpoint brings along. A local folder is read without
-asking any server; only a name that is no folder is looked for on the hub, which `HF_HUB_OFFLINE=1`
-forbids.
+Safetensors only, never code that a checkpoint brings along, and no server is asked: a name of the
+hub is found where `hf download` put it on this machine.
 """
 
 import json
@@ -49,7 +48,9 @@ def encoder_config(
             type_vocab_size=n_segments,
             pad_token_id=special.pad,
         )
-    config = AutoConfig.from_pretrained(encoder.checkpoint, **_reading(encoder.checkpoint))
+    config = AutoConfig.from_pretrained(
+        encoder.checkpoint, local_files_only=True, trust_remote_code=False
+    )
     if not isinstance(config, BertConfig):
         raise ValueError(f"{encoder.checkpoint} is a {config.model_type}; a BERT is needed")
     if config.vocab_size < n_vocabulary:
@@ -68,7 +69,8 @@ def new_bert(encoder: Encoder, config: BertConfig) -> BertModel:
         add_pooling_layer=False,
         use_safetensors=True,
         dtype=torch.float32,
-        **_reading(encoder.checkpoint),
+        local_files_only=True,
+        trust_remote_code=False,
     )
     return model
 
@@ -80,7 +82,9 @@ def checkpoint_tokenizer(checkpoint: str) -> tuple[Tokenizer, SpecialTokens]:
         ValueError: it has none of the tokens that begin and end a sequence.
         OSError: nothing of this name is here.
     """
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint, **_reading(checkpoint))
+    tokenizer = AutoTokenizer.from_pretrained(
+        checkpoint, local_files_only=True, trust_remote_code=False
+    )
     names = (tokenizer.pad_token, tokenizer.cls_token, tokenizer.sep_token)
     if None in names:
         raise ValueError(f"the tokenizer of {checkpoint} has no [CLS], [SEP] or [PAD]")
@@ -147,10 +151,6 @@ def by_length(length: NDArray[np.int64], n_tokens: int) -> Iterator[NDArray[np.i
         end = start + max(1, n_tokens // max(1, int(length[order[start]])))
         yield order[start:end]
         start = end
-
-
-def _reading(checkpoint: str) -> dict[str, Any]:
-    return {"local_files_only": Path(checkpoint).is_dir(), "trust_remote_code": False}
 
 
 def _to(array: NDArray[np.int64], device: torch.device) -> Tensor:

@@ -81,7 +81,8 @@ class DCNV2Recipe:
 class Encoder:
     """A BERT over tokens of queries and notes."""
 
-    # A local folder or the name of a model on the hub; None builds a new one of the sizes below.
+    # A local folder or a name of the hub that this machine has; None builds a new one of the sizes
+    # below.
     checkpoint: str | None = None
     n_layers: int = 2
     width: int = 64

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from qilin_dagster.errors import InputError
 from qilin_dagster.lake import Written, write_rows
 from qilin_dagster.note_words import NOTES_AT_ONCE, NOTES_PER_REPORT, rows_of
 
@@ -70,7 +71,9 @@ def build_note_tokens(
 ) -> Written:
     """Write the tokens of every note of core.notes, in the order of note_key.
 
-    ``checkpoint`` is a local folder or the name of a model on the hub; None counts a vocabulary.
+    ``checkpoint`` is a local folder or a name of the hub; None counts a vocabulary.
+
+    Raises InputError for a checkpoint that cannot be read.
     """
     import pyarrow as pa
 
@@ -82,7 +85,14 @@ def build_note_tokens(
     else:
         from models.encoder import checkpoint_tokenizer
 
-        tokenizer, special = checkpoint_tokenizer(checkpoint)
+        try:
+            tokenizer, special = checkpoint_tokenizer(checkpoint)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"QILIN_CHECKPOINT={checkpoint!r} cannot be read: {error}. Name a folder with "
+                "config.json, tokenizer.json and model.safetensors, or a model of the hub that "
+                "`hf download` has put on this machine"
+            ) from error
     tokenizer.save(str(folder / TOKENIZER))
     described = {"checkpoint": checkpoint, "special": asdict(special)}
     (folder / "tokens.json").write_text(json.dumps(described, indent=1), encoding="utf-8")

@@ -21,8 +21,8 @@ class Settings:
     DuckDB size such as ``4GB``) bound each DuckDB connection; None leaves DuckDB's own choice of
     threads and 60 % of the machine's memory. ``spill`` is where DuckDB puts what does not fit into
     memory, by default ``.spill`` in the lake. ``device`` is a torch device or "auto".
-    ``checkpoint`` is what the text rankers start from: a local folder with a BERT, or the name of
-    one on the hub; None for small new ones.
+    ``checkpoint`` is what the text rankers start from: a local folder with a BERT, or a name of
+    the hub that ``hf download`` has fetched; None for small new ones.
     ``max_quarantined`` is the share of a published table above which a build stops, 0 to 1 (None:
     see quarantine.py); with ``is_strict`` it stops at the first row set aside.
     """

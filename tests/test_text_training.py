@@ -207,6 +207,13 @@ def test_tokens_of_another_checkpoint_are_refused(
         trained(twin, stored, chosen, tmp_path / "run")
 
 
+def test_a_checkpoint_that_is_not_here_is_named(
+    twin: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"QILIN_CHECKPOINT='no/such-bert' cannot be read"):
+        build_note_tokens(twin, "no/such-bert", tmp_path, print)
+
+
 def test_a_log_without_notes_has_no_run(tiny_engine: DuckDBEngine, tmp_path: Path) -> None:
     connection = tiny_engine.connect()
     connection.execute("create table no_notes as from core.notes limit 0")
