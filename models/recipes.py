@@ -162,7 +162,7 @@ _TEXT_TRAINING = Training(
     weight_decay=0.01,
 )
 # Smaller batches for more steps: an encoder that reads pairs has more to find out.
-_PAIR_TRAINING = replace(_TEXT_TRAINING, candidates_per_batch=128, learning_rate=2e-3)
+_PAIR_TRAINING = replace(_TEXT_TRAINING, max_epochs=4, candidates_per_batch=128, learning_rate=2e-3)
 _SMOKE_ENCODER = Encoder(n_layers=1, width=32, max_query_tokens=16, max_note_tokens=24)
 _SMOKE_TEXT_TRAINING = replace(_TEXT_TRAINING, max_epochs=3, learning_rate=3e-3)
 
@@ -242,7 +242,9 @@ def cross_encoder_recommendation() -> CrossEncoderRecipe:
     return CrossEncoderRecipe(
         name="cross_encoder_recommendation",
         task="recommendation",
-        encoder=Encoder(max_query_tokens=64),
+        encoder=Encoder(max_query_tokens=48),
+        list_size=4,
+        other_negatives=1,
         training=_PAIR_TRAINING,
     )
 

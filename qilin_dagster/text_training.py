@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from models.text_data import NoteTexts, TextRequests
 
 CODE_VERSION = "1"
-# Of a pseudo-query, which has a hundred words, BM25 looks for the first: the newest clicks.
-WORDS_LOOKED_FOR = 16
+# Of a pseudo-query, which has a hundred words, BM25 looks for the first: the newest click.
+WORDS_LOOKED_FOR = 8
 
 
 @dataclass(frozen=True, kw_only=True)
