@@ -117,9 +117,7 @@ def _comparisons(rows: list[Row], task: str) -> list[Block]:
         (
             Cell(run_label(row["run_a"]), tone="model"),
             Cell(run_label(row["run_b"]), tone=row["kind_b"]),
-            Cell(
-                signed(number(row["difference"], 4)), detail=interval(row["low"], row["high"], "–")
-            ),
+            Cell(signed(number(row["difference"], 4)), detail=interval(row["low"], row["high"])),
             Cell(_p_value(row["p_holm"])),
             Cell("yes" if row["is_resolvable"] else "no"),
         )
@@ -248,7 +246,7 @@ def _examples(rows: list[Row], task: str) -> list[Block]:
         notes = {row["pid"]: row for row in of_request}
         body = tuple(
             (
-                Cell(note["note_title"] or NOTHING, tone="total" if note["is_clicked"] else ""),
+                Cell(note["note_title"] or NOTHING, tone="model" if note["is_clicked"] else ""),
                 Cell("clicked" if note["is_clicked"] else ""),
                 Cell(count(note["shown_rank"])),
                 *(

@@ -41,7 +41,7 @@ from tests import published_log
 
 STAGES = ("published", "core", "audit", "features", "training", "evaluation", "reports", "serve")
 N_SEARCHES = 12
-LINGER_S = 0.01
+LINGER_S = 0.03
 
 
 def write_log(folder: Path, *, extra_note: bool) -> Path:
@@ -69,7 +69,10 @@ def build(data: Path, lake: Path, start: str, reached: Connection) -> None:
     where publishing waits for the disk, so that many kills fall between the steps of it.
     """
     sync = qilin_dagster.lake._sync
-    qilin_dagster.lake._sync = lambda path: (time.sleep(LINGER_S), sync(path))
+    qilin_dagster.lake._sync = lambda path: (
+        time.sleep(LINGER_S if path.is_dir() else 0),
+        sync(path),
+    )
     for module in (features, training, evaluation):
         module.check_table = lambda engine, suite: []
     qilin_dagster.report.sections = lambda numbers, provenance: []

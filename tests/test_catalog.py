@@ -206,6 +206,19 @@ def test_comments_are_in_the_database_a_researcher_opens(tiny_engine: DuckDBEngi
     assert connection.execute("select count(*) from core.requests").fetchall() == [(7,)]
 
 
+def test_a_connection_has_what_was_asked_for_and_what_that_reads(tiny_engine: DuckDBEngine) -> None:
+    with tiny_engine.connect(["core.notes", "core.requests"]) as connection:
+        found = connection.execute(
+            "select schema_name || '.' || view_name from duckdb_views() where not internal"
+        ).fetchall()
+        assert connection.execute("select count(*) from core.requests").fetchall() == [(7,)]
+        assert connection.execute("select count(*) from core.notes").fetchall() == [(6,)]
+    # core.notes is a view down to the published file; core.requests is stored.
+    assert {name for (name,) in found} == {
+        *("core.notes", "core.requests", "raw.notes", "quarantine.notes", "published.notes"),
+    }
+
+
 # In a process that knows DuckDB alone, somewhere else on the disk.
 PLAIN_DUCKDB = """
 import json, sys, duckdb

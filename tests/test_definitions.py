@@ -18,6 +18,10 @@ from tests import published_log as log
 
 HEAVY = (
     "torch",
+    "numpy",
+    "numba",
+    "duckdb",
+    "pyarrow",
     "transformers",
     "tokenizers",
     "faiss",
@@ -32,11 +36,13 @@ HEAVY = (
 def test_loading_imports_nothing_heavy_and_takes_under_two_seconds() -> None:
     script = (
         "import json, sys, time\n"
+        "import dagster\n"
+        "of_dagster = time.process_time()\n"
         "import qilin_dagster.definitions as d\n"
         "d.defs.resolve_asset_graph()\n"
-        f"print(json.dumps([time.process_time(), [m for m in {HEAVY} if m in sys.modules]]))"
+        f"heavy = [m for m in {HEAVY} if m in sys.modules]\n"
+        "print(json.dumps([of_dagster, time.process_time(), heavy]))"
     )
-    # The best of three: other work on the machine slows the clock of the processor, too.
     runs = [
         json.loads(
             subprocess.run(
@@ -49,8 +55,11 @@ def test_loading_imports_nothing_heavy_and_takes_under_two_seconds() -> None:
         )
         for _ in range(3)
     ]
-    assert [heavy for _, heavy in runs] == [[], [], []]
-    assert min(seconds for seconds, _ in runs) < 2
+    assert [heavy for *_, heavy in runs] == [[], [], []]
+    # Other work on the machine slows the clock of the processor, too: to twice the seconds in a
+    # run of all tests. Dagster alone takes 0.9 s on a quiet machine, and is the yardstick here.
+    quiet = min(0.9 * total / of_dagster for of_dagster, total, _ in runs)
+    assert quiet < 2
 
 
 def test_every_view_is_an_asset_with_its_parents_and_grain_checks() -> None:

@@ -6,19 +6,14 @@ training waits for both.
 """
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import dagster as dg
 
 from qilin_dagster.checks import check_specs, check_table, table_suite
-from qilin_dagster.features import statistics_rows, vocabulary_rows
 from qilin_dagster.lake import Manifest, Written, write_rows
 from qilin_dagster.resources import Lakehouse
-
-if TYPE_CHECKING:
-    import polars as pl
 
 log = logging.getLogger("qilin")
 
@@ -122,7 +117,7 @@ def _ranking_features(task: str) -> dg.AssetsDefinition:
 
 
 def _made_with(
-    task: str, name: str, description: str, rows: "Callable[[Path], pl.DataFrame]"
+    task: str, name: Literal["vocabularies", "statistics"], description: str
 ) -> dg.AssetsDefinition:
     """A table of what the feature table of the task was made with, read from beside it."""
     source, table = f"features.{task}_ranking", f"features.{task}_{name}"
@@ -137,10 +132,11 @@ def _made_with(
         check_specs=check_specs(suite),
     )
     def made_with(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster asks for it bare
-        from qilin_dagster.features import CODE_VERSION
+        from qilin_dagster.features import CODE_VERSION, statistics_rows, vocabulary_rows
 
         engine = lakehouse.engine()
         lake = lakehouse.store
+        rows = vocabulary_rows if name == "vocabularies" else statistics_rows
 
         def write(folder: Path) -> Written:
             return write_rows(rows(lake.snapshot_folder(source)).to_arrow(), folder)
@@ -163,7 +159,6 @@ def _vocabularies(task: str) -> dg.AssetsDefinition:
         "vocabularies",
         "One row per (feature, value): the id of a value met in the fold fit; ids begin at 1, and "
         "0 is every other value.",
-        vocabulary_rows,
     )
 
 
@@ -173,7 +168,6 @@ def _statistics(task: str) -> dg.AssetsDefinition:
         "statistics",
         "One row per (feature): mean and deviation of its signed logarithm over the fold fit, by "
         "which the column was scaled.",
-        statistics_rows,
     )
 
 
