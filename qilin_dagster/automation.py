@@ -4,6 +4,7 @@ import json
 
 import dagster as dg
 
+from qilin_dagster.assets.training import RECIPES
 from qilin_dagster.resources import Lakehouse
 
 everything = dg.define_asset_job(
@@ -15,6 +16,16 @@ views = dg.define_asset_job(
     "views",
     selection=dg.AssetSelection.groups("published", "quarantine", "raw", "core", "bias"),
     description="The published files and all SQL views with their checks; no model.",
+)
+train_search, train_recommendation = (
+    dg.define_asset_job(
+        f"train_{task}",
+        selection=dg.AssetSelection.assets(
+            *(dg.AssetKey(["training", recipe.name]) for recipe in RECIPES if recipe.task == task)
+        ),
+        description=f"The rankers of the {task} task, from the feature tables as they are.",
+    )
+    for task in ("search", "recommendation")
 )
 evaluate = dg.define_asset_job(
     "evaluate",

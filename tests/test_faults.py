@@ -191,6 +191,8 @@ def test_whatever_instant_a_build_is_killed_at_the_lake_is_whole(
             for stage in (name for name, n_kills in KILLS for _ in range(n_kills)):
                 if died_in.total() == N_KILLS:
                     break
+                if STAGES.index(stage) < STAGES.index(start):
+                    continue  # It was over sooner than planned; later stages have kills of theirs.
                 process, reached = _start(fork_server, logs.data[new], lake, start)
                 at = reached.recv()
                 while STAGES.index(at) < STAGES.index(stage):
