@@ -10,7 +10,8 @@ from qilin_dagster.retrieval import PROTOCOL, SCHEMA, retrieval, retrieval_table
 def candidates(rows: list[tuple[int, int, bool]]) -> Candidates:
     qid, pid, is_clicked = (np.array(column) for column in zip(*rows, strict=True))
     none = np.zeros(len(rows))
-    return Candidates(qid, pid, none.astype(np.int64), is_clicked.astype(bool), none, none)
+    rank, user = none.astype(np.int64), qid
+    return Candidates(qid, pid, rank, is_clicked.astype(bool), none, none, user)
 
 
 def test_recall_by_hand() -> None:
