@@ -377,7 +377,7 @@ def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
         *bias_lab(numbers, BIAS_VIEWS),
         *([anchors()] if numbers["evaluation.leaderboard"].rows else []),
         *(leaderboard(numbers, provenance, task) for task in CHANNELS),
-        *([found] if (found := report_runs.retrieval(numbers)) else []),
+        report_runs.retrieval(numbers),
         checks_section(numbers["evaluation.checks"].rows, numbers["evaluation.checks"].why_empty),
         provenance_section(provenance),
     ]
@@ -518,8 +518,8 @@ def leaderboard(numbers: Numbers, provenance: Provenance, task: str) -> Section:
     if not_trained:
         blocks.append(Heading("Models without a result", f"{section_id}-not-trained"))
         blocks.append(Bullets(tuple(f"{key}: {why}" for key, why in not_trained.items())))
+    blocks += report_runs.under_the_leaderboard(numbers, task)
     if rows:
-        blocks += report_runs.under_the_leaderboard(numbers, task)
         blocks += _paper_table_10(numbers, provenance, task)
     return Section(section_id, title, tuple(blocks))
 

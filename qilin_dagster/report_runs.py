@@ -3,8 +3,6 @@ scores mean what they say, some requests note by note, and how often the test wa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from qilin_dagster.report_blocks import (
     NOTHING,
     Block,
@@ -12,6 +10,7 @@ from qilin_dagster.report_blocks import (
     Column,
     Heading,
     Numbers,
+    Relation,
     Row,
     Section,
     Table,
@@ -20,6 +19,7 @@ from qilin_dagster.report_blocks import (
     count,
     interval,
     metric_label,
+    missing,
     number,
     percent,
     percent_interval,
@@ -32,21 +32,28 @@ TELLING = ("random", "display_order")
 
 
 def under_the_leaderboard(numbers: Numbers, task: str) -> list[Block]:
-    """Blocks of one task; those whose table is empty or lacks are left out."""
-    return [
-        *_looks(numbers["evaluation.history"].rows),
-        *_comparisons(_of(numbers["evaluation.comparisons"].rows, task), task),
-        *_slices(_of(numbers["evaluation.slices"].rows, task), task),
-        *_calibration(_of(numbers["evaluation.calibration"].rows, task), task),
-        *_examples(_of(numbers["evaluation.examples"].rows, task), task),
-    ]
+    """Blocks of one task; a table that lacks is named in its place."""
+    blocks = _looks(numbers["evaluation.history"])
+    for name, title, blocks_of in (
+        ("comparisons", "Which differences are real", _comparisons),
+        ("slices", "Where a run is good", _slices),
+        ("calibration", "Do the scores mean what they say", _calibration),
+        ("examples", "Some requests, note by note", _examples),
+    ):
+        relation = numbers[f"evaluation.{name}"]
+        rows = [row for row in relation.rows if row["task"] == task]
+        found = [missing(relation)] if not relation.rows else blocks_of(rows, task) if rows else []
+        if found:
+            blocks += [Heading(title, f"{name}-{task}"), *found]
+    return blocks
 
 
-def retrieval(numbers: Numbers) -> Section | None:
-    """How much of what was clicked is found among all notes; None without a run that searches."""
-    rows = numbers["evaluation.retrieval"].rows
+def retrieval(numbers: Numbers) -> Section:
+    """How much of what was clicked is found among all notes."""
+    title, relation = "Search among all notes", numbers["evaluation.retrieval"]
+    rows = relation.rows
     if not rows:
-        return None
+        return Section("retrieval", title, (missing(relation),))
     metrics = sorted({row["metric"] for row in rows}, key=lambda name: int(name.split("@")[1]))
     runs = list(dict.fromkeys((row["task"], row["run"]) for row in rows))
     by_key = {(row["task"], row["run"], row["metric"]): row for row in rows}
@@ -78,16 +85,14 @@ def retrieval(numbers: Numbers) -> Section | None:
         (Column("Run", is_number=False), *(Column(metric_label(metric)) for metric in metrics)),
         tuple(body),
     )
-    return Section("retrieval", "Search among all notes", (Text(text), table))
+    return Section("retrieval", title, (Text(text), table))
 
 
-def _of(rows: Sequence[Row], task: str) -> list[Row]:
-    return [row for row in rows if row["task"] == task]
-
-
-def _looks(rows: Sequence[Row]) -> list[Block]:
+def _looks(relation: Relation) -> list[Block]:
+    """A warning when the test requests have been looked at more than once."""
+    rows = relation.rows
     if not rows:
-        return []
+        return [missing(relation)]
     newest = max(rows, key=lambda row: row["evaluation_n"])
     same = {
         row["evaluation_n"] for row in rows if row["data_fingerprint"] == newest["data_fingerprint"]
@@ -132,7 +137,6 @@ def _comparisons(rows: list[Row], task: str) -> list[Block]:
     )
     caption = f"{channel_label(task)}, mode full: paired differences with 95% intervals."
     return [
-        Heading("Which differences are real", f"comparisons-{task}"),
         Text(text),
         Table(f"table-comparisons-{task}", caption, columns, body),
     ]
@@ -177,7 +181,6 @@ def _slices(rows: list[Row], task: str) -> list[Block]:
         "slices compare runs, not kinds of request."
     )
     return [
-        Heading("Where a run is good", f"slices-{task}"),
         Table(
             f"table-slices-{task}",
             caption,
@@ -189,8 +192,6 @@ def _slices(rows: list[Row], task: str) -> list[Block]:
 
 
 def _calibration(rows: list[Row], task: str) -> list[Block]:
-    if not rows:
-        return []
     runs = list(dict.fromkeys(row["run"] for row in rows))
     by_key = {(row["bin"], row["run"]): row for row in rows}
     body = []
@@ -218,7 +219,6 @@ def _calibration(rows: list[Row], task: str) -> list[Block]:
         "BM25's, rank and promise nothing."
     )
     return [
-        Heading("Do the scores mean what they say", f"calibration-{task}"),
         Table(
             f"table-calibration-{task}",
             caption,
@@ -230,11 +230,8 @@ def _calibration(rows: list[Row], task: str) -> list[Block]:
 
 
 def _examples(rows: list[Row], task: str) -> list[Block]:
-    if not rows:
-        return []
     runs = list(dict.fromkeys(row["run"] for row in rows))
     blocks: list[Block] = [
-        Heading("Some requests, note by note", f"examples-{task}"),
         Text(
             "Spread evenly over the test rows, chosen by nothing else. A figure is the place a run "
             "gives the note."

@@ -57,6 +57,25 @@ create table bias.paper_values (
 create table evaluation.leaderboard (
     task varchar, mode varchar, run varchar, kind varchar, metric varchar, value double,
     low double, high double, n_requests bigint);
+create table evaluation.comparisons (
+    task varchar, metric varchar, run_a varchar, run_b varchar, kind_b varchar, mean_a double,
+    mean_b double, difference double, low double, high double, p_value double, p_holm double,
+    smallest_seen double, is_resolvable boolean, n_requests bigint);
+create table evaluation.slices (
+    task varchar, slice varchar, slice_value varchar, run varchar, kind varchar, metric varchar,
+    value double, low double, high double, n_requests bigint, n_users bigint);
+create table evaluation.calibration (
+    task varchar, run varchar, bin bigint, predicted_share double, clicked_share double,
+    low double, high double, n_candidates bigint);
+create table evaluation.examples (
+    task varchar, row_number bigint, query varchar, pid bigint, note_title varchar,
+    shown_rank bigint, is_clicked boolean, run varchar, score double, rank bigint);
+create table evaluation.retrieval (
+    task varchar, run varchar, protocol varchar, metric varchar, value double, low double,
+    high double, n_requests bigint, n_notes bigint);
+create table evaluation.history (
+    evaluation_n bigint, evaluated_at timestamptz, data_fingerprint varchar, task varchar,
+    run varchar, kind varchar, metric varchar, value double, low double, high double);
 create table evaluation.checks (
     asset varchar, check_name varchar, severity varchar, passed boolean,
     unexpected_count bigint, why varchar, observed varchar);
@@ -195,6 +214,37 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
                     limits = (v - half, min(1.0, v + half)) if mode == "full" else (None, None)
                     scores.append((task, mode, run, kind, metric, v, *limits, n))
     insert("evaluation.leaderboard", scores)
+    pairs = [("dcn_v2", "bm25", 0.0526, True), ("bm25", "random", 0.0284, False)]
+    tested = (0.5, 0.4, 0.03, 0.01, 0.06, 0.01, 0.02, 0.03)
+    insert(
+        "evaluation.comparisons",
+        [
+            ("search", "mrr@10", a, b, "model", *tested[:2], by, *tested[3:], is_real, 62)
+            for a, b, by, is_real in pairs
+        ],
+    )
+    slices = [("notes shown", " 1-10"), ("notes shown", "21 and more")]
+    insert(
+        "evaluation.slices",
+        [("search", *some, "bm25", "model", "mrr@10", 0.51, 0.44, 0.58, 31, 20) for some in slices],
+    )
+    insert(
+        "evaluation.calibration",
+        [("search", "dcn_v2", n, n / 50, n / 60, n / 80, n / 40, 99) for n in range(1, 11)],
+    )
+    insert(
+        "evaluation.examples",
+        [("search", 7, "上海 咖啡", 11, "标题|一", 1, True, "bm25", 1.5, 1)],
+    )
+    insert(
+        "evaluation.retrieval",
+        [("search", "bm25", "all", "recall@100", 0.27, 0.24, 0.29, 62, 19_839)],
+    )
+    written_at = datetime(2026, 11, 25, tzinfo=UTC)
+    insert(
+        "evaluation.history",
+        [(1, written_at, "f", "search", "bm25", "model", "mrr@10", 0.5, 0.4, 0.6)],
+    )
     insert("evaluation.checks", CHECKS)
     insert("evaluation.audit", AUDIT)
 

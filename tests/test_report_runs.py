@@ -10,10 +10,16 @@ NAMES = ("comparisons", "slices", "calibration", "examples", "retrieval", "histo
 
 def blocks(task: str = "search", **tables: list[Row]) -> list[Block]:
     numbers = {
-        f"evaluation.{name}": Relation(f"evaluation.{name}", tuple(tables.get(name, ())))
+        f"evaluation.{name}": Relation(
+            f"evaluation.{name}", tuple(tables.get(name, ())), "No rows."
+        )
         for name in NAMES
     }
     return under_the_leaderboard(numbers, task)
+
+
+def texts(found: list[Block]) -> list[str]:
+    return [block.text for block in found if isinstance(block, Text) and block.tone != "missing"]
 
 
 def only_table(found: list[Block]) -> list[list[str]]:
@@ -72,8 +78,18 @@ def example(**changes: Any) -> Row:
     }
 
 
-def test_nothing_is_said_without_tables() -> None:
-    assert blocks() == []
+def test_what_lacks_is_named_in_its_place() -> None:
+    found = blocks(slices=[slice_of()])
+    lacking = [block for block in found if isinstance(block, Text) and block.tone == "missing"]
+    assert len(lacking) == 4, "history, comparisons, calibration, examples"
+    assert [block.id for block in found if isinstance(block, Heading)] == [
+        *("comparisons-search", "slices-search", "calibration-search", "examples-search")
+    ]
+
+
+def test_a_task_without_a_run_has_no_parts() -> None:
+    found = blocks("recommendation", comparisons=[pair()], slices=[slice_of()])
+    assert not [block for block in found if isinstance(block, Table)]
 
 
 def test_pairs_are_told_apart_or_not() -> None:
@@ -90,7 +106,7 @@ def test_pairs_are_told_apart_or_not() -> None:
         ["DCN-V2", "BM25", "+0.0312", "< 0.001", "yes"],
         ["DCN-V2", "Random order", "−0.0020", "0.400", "no"],
     ]
-    (text,) = [block.text for block in found if isinstance(block, Text)]
+    (text,) = texts(found)
     assert text.startswith("1 of 2 pairs can be told apart by these 619 requests.")
     assert "a difference of 0.046 would be seen four times in five" in text
 
@@ -148,11 +164,10 @@ def test_many_looks_at_the_test_are_said() -> None:
     def look(number: int, data: str = "first") -> Row:
         return {"evaluation_n": number, "data_fingerprint": data}
 
-    assert blocks(history=[look(1)]) == []
-    assert blocks(history=[look(1, "other"), look(2)]) == []
-    (note,) = blocks(history=[look(1), look(1), look(2), look(3)])
-    assert isinstance(note, Text)
-    assert "looked at 3 times" in note.text
+    assert texts(blocks(history=[look(1)])) == []
+    assert texts(blocks(history=[look(1, "other"), look(2)])) == []
+    (note,) = texts(blocks(history=[look(1), look(1), look(2), look(3)]))
+    assert "looked at 3 times" in note
 
 
 def test_search_among_all_notes_is_a_section_of_its_own() -> None:
@@ -171,15 +186,15 @@ def test_search_among_all_notes_is_a_section_of_its_own() -> None:
     rows = (found("recall@500", 0.52), found("recall@100", 0.27))
     numbers = {"evaluation.retrieval": Relation("evaluation.retrieval", rows)}
     section = retrieval(numbers)
-    assert section is not None
     assert only_table(list(section.blocks)) == [["BM25", "27.0%", "52.0%"]]
     assert "among all 198,394" in section.blocks[0].text
-    assert retrieval({"evaluation.retrieval": Relation("evaluation.retrieval")}) is None
+    nothing = {"evaluation.retrieval": Relation("evaluation.retrieval", (), "No rows.")}
+    assert [block.tone for block in retrieval(nothing).blocks] == ["missing"]
 
 
 def test_every_heading_has_its_task_in_its_anchor() -> None:
     for task in ("search", "recommendation"):
         found = blocks(task, comparisons=[pair(task=task)], slices=[slice_of(task=task)])
         ids = [block.id for block in found if isinstance(block, Heading | Table)]
-        assert len(set(ids)) == len(ids) == 4
+        assert len(set(ids)) == len(ids) == 6
         assert all(task in name for name in ids)
