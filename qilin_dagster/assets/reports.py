@@ -18,6 +18,7 @@ log = logging.getLogger("qilin")
 READS = (
     "quarantine.all_rows",
     "core.requests",
+    "core.impressions",
     *(view.qualified for view in CATALOG.views if view.schema == "bias"),
     "evaluation.leaderboard",
     "evaluation.comparisons",
