@@ -67,7 +67,8 @@ def publish_history(lake: Lake, connection: "duckdb.DuckDBPyConnection") -> Mani
         TABLE,
         inputs={
             "evaluation.leaderboard": leaderboard.snapshot_id,
-            TABLE: "nothing" if before is None else before.snapshot_id,
+            # Not by the table's own name: it would always be older than itself.
+            "before": "nothing" if before is None else before.snapshot_id,
         },
         code_version=CODE_VERSION,
         write=write,
