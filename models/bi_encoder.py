@@ -24,7 +24,18 @@ from torch.nn import functional
 from transformers import BertConfig, BertModel
 
 from models import loop
-from models.encoder import WEIGHTS, by_length, encoder_config, new_bert, save, scoring, tensors
+from models.array_file import array_file
+from models.encoder import (
+    SCORE_DECIMALS,
+    TOKENS_PER_SCORED_BATCH,
+    WEIGHTS,
+    by_length,
+    encoder_config,
+    new_bert,
+    save,
+    scoring,
+    tensors,
+)
 from models.loop import Progress, TrainingHistory, device_named
 from models.metrics import FloatArray
 from models.ranking_data import metric_on, require_enough, rows_of_requests
@@ -32,11 +43,8 @@ from models.recipes import BiEncoderRecipe, Training
 from models.text_data import IntArray, NoteTexts, TextRequests, adamw, drawn
 from models.tokens import Sequences, SpecialTokens, TokenLists, single
 
-# Scores are not told apart where padding or the order of sums could have made the difference.
-SCORE_DECIMALS = 5
 # As Radford et al.: a smaller temperature makes training unstable.
 SMALLEST_TEMPERATURE = 0.01
-TOKENS_PER_SCORED_BATCH = 16_384
 NOTES_PER_SHARD = 65_536
 EMBEDDINGS = "note_embedding.npy"
 
@@ -298,8 +306,7 @@ def train(
         TooLittleData: too few requests in either fold; the message is a sentence for the user.
         ValueError: a checkpoint that is no BERT or of another vocabulary.
     """
-    require_enough(fit, recipe.training.min_fit_requests, "train")
-    require_enough(validation, recipe.training.min_validation_requests, "validate")
+    require_enough(fit, validation, recipe.training)
     learner, history = loop.train(
         lambda place: BiEncoderLearner(
             new_model(recipe, n_vocabulary, notes.special),
@@ -394,16 +401,17 @@ def embed_notes(
     whole = folder / EMBEDDINGS
     if whole.exists():
         return whole
+    width_H = model.bert.config.hidden_size
     starts = range(0, n_notes, shard_size)
     shards = [folder / f"shard-{number:05}.npy" for number in range(len(starts))]
     for start, shard in zip(starts, shards, strict=True):
         rows = np.arange(start, min(start + shard_size, n_notes))
         if not shard.exists():
             embedded = embed(model, notes, notes.lists, rows, n_max, place)
-            _save_whole(shard, [embedded.astype(np.float16)], embedded.shape)
+            _save_whole(shard, [embedded.astype(np.float16)], width_H)
         report(int(rows[-1]) + 1)
     parts = (np.load(shard, mmap_mode="r") for shard in shards)
-    _save_whole(whole, parts, (n_notes, model.bert.config.hidden_size))
+    _save_whole(whole, parts, width_H)
     for shard in shards:
         shard.unlink()
     return whole
@@ -440,14 +448,12 @@ def counted_negatives(negatives: Negatives, found: FoundNotes) -> dict[str, int]
     return asdict(negatives) | {"bm25_clicked_left_out": found.n_clicked}
 
 
-def _save_whole(path: Path, parts: Iterable[NDArray[np.float16]], shape: tuple[int, int]) -> None:
+def _save_whole(path: Path, parts: Iterable[NDArray[np.float16]], width_H: int) -> None:
     """Write the parts one after the other as one array; the file is there whole or not at all."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    header = {"descr": "<f2", "fortran_order": False, "shape": shape}
-    with aside.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
+    with array_file(aside, np.float16, (width_H,)) as append:
         for part in parts:
-            file.write(np.ascontiguousarray(part).tobytes())
-        file.flush()
+            append(part)
+    with aside.open("rb") as file:
         os.fsync(file.fileno())
     aside.replace(path)

@@ -18,7 +18,17 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from models import loop
-from models.encoder import WEIGHTS, by_length, encoder_config, new_bert, save, scoring, tensors
+from models.encoder import (
+    SCORE_DECIMALS,
+    TOKENS_PER_SCORED_BATCH,
+    WEIGHTS,
+    by_length,
+    encoder_config,
+    new_bert,
+    save,
+    scoring,
+    tensors,
+)
 from models.loop import Progress, TrainingHistory
 from models.losses import listwise_loss, pointwise_loss
 from models.metrics import FloatArray
@@ -26,10 +36,6 @@ from models.ranking_data import metric_on, require_enough, rows_of_requests
 from models.recipes import CrossEncoderRecipe, Training
 from models.text_data import IntArray, NoteTexts, TextRequests, adamw, drawn
 from models.tokens import Sequences, SpecialTokens, pairs
-
-# Scores are not told apart where padding or the order of sums could have made the difference.
-SCORE_DECIMALS = 5
-TOKENS_PER_SCORED_BATCH = 16_384
 
 
 class CrossEncoder(nn.Module):
@@ -191,8 +197,7 @@ def train(
     Returns:
         The model on the CPU, the negatives of an epoch by source, and what happened.
     """
-    require_enough(fit, recipe.training.min_fit_requests, "train")
-    require_enough(validation, recipe.training.min_validation_requests, "validate")
+    require_enough(fit, validation, recipe.training)
     learner, history = loop.train(
         lambda place: CrossEncoderLearner(
             new_model(recipe, n_vocabulary, notes.special),

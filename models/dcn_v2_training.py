@@ -59,8 +59,7 @@ def train(
         ValueError: ids outside the config's vocabularies, feature counts that do not fit.
         FloatingPointError: the loss became infinite or NaN.
     """
-    require_enough(fit, training.min_fit_requests, "train")
-    require_enough(validation, training.min_validation_requests, "validate")
+    require_enough(fit, validation, training)
     if training.loss == "listwise":
         fit = fit.take(fit.has_choice)
     metric = metric_on(validation) if validation_metric is None else validation_metric

@@ -23,6 +23,9 @@ from models.tokens import CLS, MASK, PAD, SEP, UNKNOWN, Sequences, SpecialTokens
 
 WEIGHTS = "weights.safetensors"
 FEED_FORWARD = 4
+# Scores are not told apart where padding or the order of sums could have made the difference.
+SCORE_DECIMALS = 5
+TOKENS_PER_SCORED_BATCH = 16_384
 
 
 def encoder_config(

@@ -28,6 +28,8 @@ Mode = Literal["full", "official"]
 Ties = Literal["expected", "given"]
 
 OFFICIAL_ROWS = 1000
+# Standard errors at which a two-sided test of the 5 % level has 80 % power: 1.96 + 0.84.
+SEEN_WITH_80_PERCENT_POWER = 2.8
 CUT_SHORT, CUT_LONG = 10, 100
 
 # Means over requests; `auc` and `gauc` are computed from all candidates and stand beside them.
@@ -303,6 +305,18 @@ def bootstrap_means(
         with np.errstate(invalid="ignore", divide="ignore"):
             means_SM[start : start + n_block] = totals[:, :-1] / totals[:, -1:]
     return means_SM
+
+
+def bootstrap_bounds(
+    values: ArrayLike, *, n_samples: int = 1000, seed: int = 0, groups: ArrayLike | None = None
+) -> tuple[FloatArray, FloatArray]:
+    """Lower and upper end, float64 (M,), of the 95 % percentile intervals of each column's mean.
+
+    Args and errors as `bootstrap_means`.
+    """
+    means_SM = bootstrap_means(values, n_samples=n_samples, seed=seed, groups=groups)
+    low_M, high_M = np.percentile(means_SM, [2.5, 97.5], axis=0)
+    return low_M, high_M
 
 
 def bootstrap_interval(

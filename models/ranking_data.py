@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.metrics import REQUEST_METRICS, FloatArray, ranking_metrics
+from models.recipes import Training
 
 IdArray = NDArray[np.int32] | NDArray[np.int64]
 
@@ -155,8 +156,14 @@ def metric_on(data: Requests, metric: str = "mrr@10") -> Callable[[FloatArray], 
     return value
 
 
-def require_enough(data: Requests, n_needed: int, purpose: Literal["train", "validate"]) -> None:
-    """Raise TooLittleData unless so many requests have both clicked and unclicked notes."""
+def require_enough(fit: "Requests", validation: "Requests", training: Training) -> None:
+    """Raise TooLittleData unless both folds have as many requests as the training needs, with both
+    clicked and unclicked notes."""
+    _require_choice(fit, training.min_fit_requests, "train")
+    _require_choice(validation, training.min_validation_requests, "validate")
+
+
+def _require_choice(data: Requests, n_needed: int, purpose: Literal["train", "validate"]) -> None:
     n_found = int(np.count_nonzero(data.has_choice))
     if n_found < n_needed:
         found = {0: "none", 1: "only 1"}.get(n_found, f"only {n_found:,}")

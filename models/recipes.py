@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 Task = Literal["search", "recommendation"]
+TASKS: tuple[Task, ...] = ("search", "recommendation")
 
 
 @dataclass(frozen=True, kw_only=True)

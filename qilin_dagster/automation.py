@@ -4,6 +4,7 @@ import json
 
 import dagster as dg
 
+from models.recipes import TASKS
 from qilin_dagster.assets.training import RECIPES
 from qilin_dagster.resources import Lakehouse
 
@@ -25,7 +26,7 @@ train_search, train_recommendation = (
         ),
         description=f"The rankers of the {task} task, from the feature tables as they are.",
     )
-    for task in ("search", "recommendation")
+    for task in TASKS
 )
 evaluate = dg.define_asset_job(
     "evaluate",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from models.metrics import bootstrap_means
+from models.metrics import bootstrap_interval
 from qilin_dagster.leaderboard import Candidates, ScoredRun
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 CODE_VERSION = "1"
 N_BINS = 10
-N_BOOTSTRAP = 1000
 
 SCHEMA = pa.schema(
     [
@@ -48,19 +47,16 @@ def calibration(task: str, candidates: Candidates, runs: list[ScoredRun]) -> pa.
         for number, inside in enumerate(np.array_split(order, N_BINS), start=1):
             if len(inside) == 0:
                 continue
-            sampled = bootstrap_means(
-                clicked[inside, None], n_samples=N_BOOTSTRAP, seed=0, groups=users[inside]
-            )
-            low, high = np.percentile(sampled, [2.5, 97.5])
+            observed = bootstrap_interval(clicked[inside], groups=users[inside])
             rows.append(
                 {
                     "task": task,
                     "run": run.name,
                     "bin": number,
                     "predicted_share": float(predicted[inside].mean()),
-                    "clicked_share": float(clicked[inside].mean()),
-                    "low": float(low),
-                    "high": float(high),
+                    "clicked_share": observed.mean,
+                    "low": observed.low,
+                    "high": observed.high,
                     "n_candidates": len(inside),
                 }
             )

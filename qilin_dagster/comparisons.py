@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from models.metrics import bootstrap_means, holm_adjusted, paired_randomisation_test
+from models.metrics import (
+    SEEN_WITH_80_PERCENT_POWER,
+    bootstrap_means,
+    holm_adjusted,
+    paired_randomisation_test,
+)
 from qilin_dagster.per_request import RequestMetrics
 
 if TYPE_CHECKING:
@@ -21,10 +26,6 @@ CODE_VERSION = "1"
 METRICS = ("mrr@10", "map@10", "ndcg@10")
 ANCHORS = ("random", "popularity", "id_block_rule", "display_order")
 LEVEL = 0.05
-N_BOOTSTRAP = 1000
-N_PERMUTATIONS = 10_000
-# Standard errors at which a two-sided test of this level has 80 % power: 1.96 + 0.84.
-RESOLVED_AT = 2.8
 
 SCHEMA = pa.schema(
     [
@@ -64,18 +65,14 @@ def comparisons(task: str, requests: RequestMetrics) -> pa.Table:
             continue
         a, b = np.array(pairs).T
         differences_RP = values_RK[:, a] - values_RK[:, b]
-        sampled = bootstrap_means(
-            differences_RP, n_samples=N_BOOTSTRAP, seed=0, groups=requests.user_idx
-        )
+        sampled = bootstrap_means(differences_RP, groups=requests.user_idx)
         low, high = np.percentile(sampled, [2.5, 97.5], axis=0)
         p_values = [
-            paired_randomisation_test(
-                values_RK[:, i], values_RK[:, j], N_PERMUTATIONS, seed=0, groups=requests.user_idx
-            )
+            paired_randomisation_test(values_RK[:, i], values_RK[:, j], groups=requests.user_idx)
             for i, j in pairs
         ]
         p_holm = holm_adjusted(p_values)
-        smallest = RESOLVED_AT * sampled.std(axis=0, ddof=1)
+        smallest = SEEN_WITH_80_PERCENT_POWER * sampled.std(axis=0, ddof=1)
         rows += [
             {
                 "task": task,

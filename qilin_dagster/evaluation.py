@@ -25,11 +25,13 @@ from numpy.typing import NDArray
 from models.metrics import (
     OFFICIAL_ROWS,
     REQUEST_METRICS,
+    SEEN_WITH_80_PERCENT_POWER,
     FloatArray,
     IntArray,
     Interval,
     Mode,
     RankingMetrics,
+    bootstrap_bounds,
     bootstrap_means,
     first_duplicate,
     paired_randomisation_test,
@@ -217,8 +219,7 @@ def evaluate(
         results.append(_metrics(run, score, qrels, mode, ties))
     model = results[0]
     columns = [result.per_request[metric] for result in results for metric in REQUEST_METRICS]
-    sampled = bootstrap_means(np.stack(columns, axis=1), n_samples=n_samples, seed=seed)
-    low, high = np.percentile(sampled, [2.5, 97.5], axis=0)
+    low, high = bootstrap_bounds(np.stack(columns, axis=1), n_samples=n_samples, seed=seed)
 
     rows = []
     for index, ((name, _), result) in enumerate(zip(rankings, results, strict=True)):
@@ -284,8 +285,7 @@ def compare(
 
     a_RM = np.stack([a.per_request[metric][row_a] for metric in metrics], axis=1)
     b_RM = np.stack([b.per_request[metric][row_b] for metric in metrics], axis=1)
-    sampled = bootstrap_means(a_RM - b_RM, n_samples=n_samples, seed=seed)
-    low, high = np.percentile(sampled, [2.5, 97.5], axis=0)
+    low, high = bootstrap_bounds(a_RM - b_RM, n_samples=n_samples, seed=seed)
     differences = []
     for m, metric in enumerate(metrics):
         p_value = paired_randomisation_test(
@@ -293,9 +293,8 @@ def compare(
         )
         difference = a_RM[:, m] - b_RM[:, m]
         interval = Interval(float(difference.mean()), float(low[m]), float(high[m]))
-        # 1.96 + 0.84 standard errors: two-sided 5 % level, 80 % power.
         smallest = (
-            2.8 * float(difference.std(ddof=1)) / math.sqrt(len(common))
+            SEEN_WITH_80_PERCENT_POWER * float(difference.std(ddof=1)) / math.sqrt(len(common))
             if len(common) > 1
             else math.nan
         )

@@ -15,10 +15,11 @@ The answer sample (dqa) is neither trained nor tested on, as in the paper.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.recipes import Task
 from qilin_dagster.lake import Written
 from qilin_dagster.note_words import NoteWords, read_note_words
 from qilin_dagster.sources.layout import NOTE_COUNTERS, USER_DENSE
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     import polars as pl
     from numpy.typing import NDArray
 
-Task = Literal["search", "recommendation"]
-TASKS: tuple[Task, ...] = ("search", "recommendation")
 
 # Share of train requests, by start of their session, that are held out for validation.
 VALIDATION_SHARE = 0.1

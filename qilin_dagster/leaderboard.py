@@ -18,7 +18,7 @@ from models.metrics import (
     REQUEST_METRICS,
     Mode,
     RankingMetrics,
-    bootstrap_means,
+    bootstrap_bounds,
     ranking_metrics,
 )
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 N_ID_RANGES = 400
-N_BOOTSTRAP = 1000
 CODE_VERSION = "2"
 MODES: tuple[Mode, ...] = ("full", "official")
 RANDOM = "random"
@@ -201,8 +200,7 @@ def _rows(
     users: "NDArray[np.int64]",
 ) -> list[dict[str, object]]:
     values = np.stack([result.per_request[metric] for metric in REQUEST_METRICS], axis=1)
-    sampled = bootstrap_means(values, n_samples=N_BOOTSTRAP, seed=0, groups=users)
-    low, high = np.percentile(sampled, [2.5, 97.5], axis=0)
+    low, high = bootstrap_bounds(values, groups=users)
     intervals = {
         metric: (float(low[i]), float(high[i])) for i, metric in enumerate(REQUEST_METRICS)
     }

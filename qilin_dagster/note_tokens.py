@@ -1,11 +1,7 @@
 """The tokens of all notes for the text encoders, made once and stored. Knows no Dagster.
 
-The snapshot holds the vocabulary as a table, a row per token; beside it ``tokenizer.json`` and
-three flat arrays, as in `note_words`:
-
-- ``note_idx.npy`` int64 (C,), the notes in the order of note_key;
-- ``offsets.npy`` int64 (C + 1,), where the tokens of each note begin;
-- ``token_id.npy`` uint16 or int32 (T,), the first tokens of title and body of all notes.
+The snapshot holds the vocabulary as a table, a row per token; beside it ``tokenizer.json`` and the
+first tokens of each note as the flat arrays of `note_lists`: ``token_id.npy`` is uint16 or int32.
 
 The vocabulary is counted on notes that train requests showed: the test evening adds no token to it.
 A checkpoint brings its own.
@@ -14,14 +10,15 @@ A checkpoint brings its own.
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qilin_dagster.errors import InputError
 from qilin_dagster.lake import Written, write_rows
-from qilin_dagster.note_words import NOTES_AT_ONCE, NOTES_PER_REPORT, rows_of
+from qilin_dagster.note_lists import NOTES_AT_ONCE, rows_of, write_note_lists
 
 if TYPE_CHECKING:
     import duckdb
@@ -99,32 +96,21 @@ def build_note_tokens(
     n_vocabulary = tokenizer.get_vocab_size()
     dtype = np.dtype(np.uint16 if n_vocabulary <= 2**16 else np.int32)
     numbers = TextNumbers(tokenizer)
-    note_idx, n_tokens = [], []
-    n_times = np.zeros(n_vocabulary, dtype=np.int64)
-    notes = connection.execute(
-        "select note_idx, concat_ws(' ', note_title, note_content) from core.notes "
-        "order by note_key, note_idx"
+
+    def numbers_of(texts: list[str]) -> "tuple[NDArray[np.integer], NDArray[np.int64]]":
+        lists = numbers(texts, MAX_TOKENS)
+        n_of_note = np.array([len(of_note) for of_note in lists], dtype=np.int64)
+        return np.fromiter(chain.from_iterable(lists), dtype, int(n_of_note.sum())), n_of_note
+
+    n_notes, n_times = write_note_lists(
+        connection,
+        folder,
+        "token_id",
+        dtype,
+        numbers_of,
+        lambda n_done: report(f"{TABLE}: {n_done:,} notes cut into tokens"),
     )
-    with (folder / "token_id.npy").open("wb") as file:
-        _write_header(file, dtype, 0)
-        while rows := notes.fetchmany(NOTES_AT_ONCE):
-            of_notes = numbers([text for _, text in rows], MAX_TOKENS)
-            n_of_note = np.array([len(of_note) for of_note in of_notes], dtype=np.int64)
-            token_id = np.fromiter(
-                (number for of_note in of_notes for number in of_note), dtype, int(n_of_note.sum())
-            )
-            file.write(token_id.tobytes())
-            note_idx.append(np.array([note for note, _ in rows], dtype=np.int64))
-            n_tokens.append(n_of_note)
-            n_times += np.bincount(token_id, minlength=n_vocabulary)
-            n_done = sum(map(len, note_idx))
-            if n_done % NOTES_PER_REPORT == 0:
-                report(f"{TABLE}: {n_done:,} notes cut into tokens")
-        # The header leaves room for any length.
-        file.seek(0)
-        _write_header(file, dtype, int(n_times.sum()))
-    np.save(folder / "note_idx.npy", np.concatenate([np.zeros(0, dtype=np.int64), *note_idx]))
-    np.save(folder / "offsets.npy", np.cumsum(np.concatenate([[0], *n_tokens]), dtype=np.int64))
+    n_times = np.pad(n_times, (0, n_vocabulary - len(n_times)))
     table = pa.table(
         {
             "token_id": np.arange(n_vocabulary, dtype=np.int32),
@@ -134,7 +120,7 @@ def build_note_tokens(
     )
     n_unknown = int(n_times[tokenizer.token_to_id("[UNK]") or 0])
     facts = {
-        "n_notes": sum(map(len, note_idx)),
+        "n_notes": n_notes,
         "n_tokens": int(n_times.sum()),
         "n_unknown": n_unknown,
         "max_tokens": MAX_TOKENS,
@@ -173,8 +159,3 @@ def _texts_of_train(connection: "duckdb.DuckDBPyConnection") -> Iterator[str]:
     )
     while rows := notes.fetchmany(NOTES_AT_ONCE):
         yield from (text for (text,) in rows)
-
-
-def _write_header(file: BinaryIO, dtype: "np.dtype[np.generic]", n: int) -> None:
-    header = {"descr": dtype.str, "fortran_order": False, "shape": (n,)}
-    np.lib.format.write_array_header_1_0(file, header)

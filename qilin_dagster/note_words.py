@@ -1,23 +1,20 @@
 """The words of all notes, cut once and stored; both tasks' BM25 reads them. Knows no Dagster.
 
-The snapshot holds the vocabulary as a table, a row per word, and beside it three flat arrays, so
-that two million notes are read by mapping them into memory:
-
-- ``note_idx.npy`` int64 (C,), the notes in the order of note_key. The order decides ties, and that
-  of the published ids would give clicks away;
-- ``offsets.npy`` int64 (C + 1,), where the words of each note begin;
-- ``word_id.npy`` int32 (T,), the words of all notes one after the other.
+The snapshot holds the vocabulary as a table, a row per word, and beside it the words of each note
+as the flat arrays of `note_lists`, so that two million notes are read by mapping them into memory:
+``word_id.npy`` is int32 (T,).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from qilin_dagster.lake import Written, write_rows
+from qilin_dagster.note_lists import rows_of, write_note_lists
 
 if TYPE_CHECKING:
     import duckdb
@@ -27,9 +24,6 @@ if TYPE_CHECKING:
 
 CODE_VERSION = "1"
 TABLE = "features.note_words"
-# Enough for the cost of a call not to show; the texts of so many notes are in memory at once.
-NOTES_AT_ONCE = 10_000
-NOTES_PER_REPORT = 200_000
 
 
 @dataclass(frozen=True)
@@ -75,15 +69,6 @@ class NoteWords:
         return rows_of(self.note_idx, note_idx)
 
 
-def rows_of(known: "NDArray[np.int64]", note_idx: "NDArray[np.int64]") -> "NDArray[np.int64]":
-    """Where these notes stand among the known C; C for one that is not there."""
-    order = np.argsort(known)
-    place = np.searchsorted(known, note_idx, sorter=order)
-    row = np.append(order, len(order))[place]
-    is_known = np.append(known, -1)[row] == note_idx
-    return np.where(is_known, row, len(order))
-
-
 def build_note_words(
     connection: "duckdb.DuckDBPyConnection", folder: Path, report: Callable[[str], None]
 ) -> Written:
@@ -93,29 +78,14 @@ def build_note_words(
     from models.words import WordNumbers, number_words
 
     numbers = WordNumbers()
-    note_idx, n_words = [], []
-    n_times = np.zeros(0, dtype=np.int64)
-    notes = connection.execute(
-        "select note_idx, concat_ws(' ', note_title, note_content) from core.notes "
-        "order by note_key, note_idx"
+    n_notes, n_times = write_note_lists(
+        connection,
+        folder,
+        "word_id",
+        np.int32,
+        lambda texts: number_words(texts, numbers),
+        lambda n_done: report(f"{TABLE}: {n_done:,} notes cut into words"),
     )
-    with (folder / "word_id.npy").open("wb") as file:
-        _write_header(file, 0)
-        while rows := notes.fetchmany(NOTES_AT_ONCE):
-            word_id, n_of_note = number_words([text for _, text in rows], numbers)
-            file.write(word_id.tobytes())
-            note_idx.append(np.array([note for note, _ in rows], dtype=np.int64))
-            n_words.append(n_of_note)
-            n_times = np.pad(n_times, (0, len(numbers.words) - len(n_times)))
-            n_times += np.bincount(word_id, minlength=len(n_times))
-            n_done = sum(map(len, note_idx))
-            if n_done % NOTES_PER_REPORT == 0:
-                report(f"{TABLE}: {n_done:,} notes cut into words")
-        # The header leaves room for any length.
-        file.seek(0)
-        _write_header(file, int(n_times.sum()))
-    np.save(folder / "note_idx.npy", np.concatenate([np.zeros(0, dtype=np.int64), *note_idx]))
-    np.save(folder / "offsets.npy", np.cumsum(np.concatenate([[0], *n_words]), dtype=np.int64))
     table = pa.table(
         {
             "word_id": np.arange(len(n_times), dtype=np.int32),
@@ -123,7 +93,7 @@ def build_note_words(
             "n_times": n_times,
         }
     )
-    facts = {"n_notes": sum(map(len, note_idx)), "n_times": int(n_times.sum())}
+    facts = {"n_notes": n_notes, "n_times": int(n_times.sum())}
     return write_rows(table, folder, facts)
 
 
@@ -139,8 +109,3 @@ def read_note_words(folder: Path) -> NoteWords:
         word_id=np.load(folder / "word_id.npy", mmap_mode="r" if len(words) else None),
         ids=dict(zip(words["word"], words["word_id"], strict=True)),
     )
-
-
-def _write_header(file: BinaryIO, n: int) -> None:
-    header = {"descr": "<i4", "fortran_order": False, "shape": (n,)}
-    np.lib.format.write_array_header_1_0(file, header)

@@ -29,6 +29,7 @@ from qilin_dagster.report_bias import (
 )
 from qilin_dagster.report_blocks import (
     CHANNELS,
+    HEADLINE_METRIC,
     NOTHING,
     Block,
     Bullets,
@@ -104,7 +105,6 @@ PAPER_TABLE_10 = {
 
 # Below this a rate of one position rests on a few dozen impressions.
 FEW_REQUESTS = 1_000
-HEADLINE_METRIC = "mrr@10"
 RATE_COLUMNS = ("click_rate", "click_rate_low", "click_rate_high")
 MODE_TITLES = {
     "full": "full: every test request, ties counted in expectation",

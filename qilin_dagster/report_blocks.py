@@ -47,6 +47,7 @@ RUN_LABELS = {
     "cross_encoder": "Cross-encoder",
     "dcn_v2": "DCN-V2",
 }
+HEADLINE_METRIC = "mrr@10"
 METRIC_LABELS = {
     "mrr": "MRR",
     "map": "MAP",

@@ -4,6 +4,7 @@ scores mean what they say, some requests note by note, and how often the test wa
 from __future__ import annotations
 
 from qilin_dagster.report_blocks import (
+    HEADLINE_METRIC,
     NOTHING,
     Block,
     Cell,
@@ -27,7 +28,6 @@ from qilin_dagster.report_blocks import (
     signed,
 )
 
-HEADLINE_METRIC = "mrr@10"
 TELLING = ("random", "display_order")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from models.metrics import bootstrap_means
+from models.metrics import bootstrap_bounds
 from qilin_dagster.per_request import RequestMetrics
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ CODE_VERSION = "1"
 METRICS = ("mrr@10", "ndcg@10")
 # The bootstrap of fewer users gives no interval worth printing.
 MIN_USERS = 10
-N_BOOTSTRAP = 1000
 
 SCHEMA = pa.schema(
     [
@@ -134,8 +133,7 @@ def _metrics(requests: RequestMetrics, inside: "NDArray[np.bool_]") -> list[dict
         values_RK = requests.values[metric][inside]
         bounds = np.full((2, values_RK.shape[1]), None, dtype=object)
         if n_users >= MIN_USERS:
-            sampled = bootstrap_means(values_RK, n_samples=N_BOOTSTRAP, seed=0, groups=users)
-            bounds = np.percentile(sampled, [2.5, 97.5], axis=0).astype(object)
+            bounds = np.stack(bootstrap_bounds(values_RK, groups=users)).astype(object)
         rows += [
             {
                 "run": run,

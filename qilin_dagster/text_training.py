@@ -27,6 +27,7 @@ from qilin_dagster.training import (
     described,
     not_trained,
     report_epoch,
+    request_starts,
     write_run,
 )
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.bi_encoder import BiEncoder, FoundNotes
+    from models.loop import TrainingHistory
     from models.text_data import NoteTexts, TextRequests
 
 CODE_VERSION = "1"
@@ -55,6 +57,16 @@ class TextSources:
     unfinished: Path
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """Scores of the test candidates, in the order of the feature table, and what happened."""
+
+    score: "NDArray[np.float64]"
+    history: "TrainingHistory"
+    negatives: dict[str, int]
+    facts: dict[str, Any]
+
+
 def train_text_ranker(
     connection: "duckdb.DuckDBPyConnection",
     sources: TextSources,
@@ -65,95 +77,92 @@ def train_text_ranker(
 ) -> Written:
     """Train as the recipe says, choose the epoch on ``validation``, score the test candidates.
 
+    A bi-encoder for search also searches all notes for the clicked ones.
+
     Raises InputError when the stored tokens are not those of the recipe's checkpoint.
     """
-    if isinstance(recipe, BiEncoderRecipe):
-        return train_bi_encoder(connection, sources, recipe, folder, device, report)
-    return train_cross_encoder(connection, sources, recipe, folder, device, report)
+    corpus = _Corpus.read(connection, sources, recipe)
+    try:
+        if isinstance(recipe, BiEncoderRecipe):
+            trained = _train_bi_encoder(connection, sources, corpus, recipe, folder, device, report)
+        else:
+            trained = _train_cross_encoder(sources, corpus, recipe, folder, device, report)
+    except TooLittleData as reason:
+        return not_trained(folder, recipe, reason)
+    facts = {
+        "history": dataclasses.asdict(trained.history),
+        "negatives": trained.negatives,
+        **trained.facts,
+        **corpus.facts(),
+    }
+    (folder / "model.json").write_text(described(recipe, facts), encoding="utf-8")
+    run = corpus.run(recipe.name, trained.score)
+    return write_run(folder, run, read_candidates(connection, recipe.task), facts)
 
 
-def train_bi_encoder(
+def _train_bi_encoder(
     connection: "duckdb.DuckDBPyConnection",
     sources: TextSources,
+    corpus: "_Corpus",
     recipe: BiEncoderRecipe,
     folder: Path,
     device: str,
     report: Report,
-) -> Written:
-    """Train, score the test candidates; a search recipe also searches all notes for the clicked."""
+) -> _Trained:
     from models.bi_encoder import counted_negatives, save_model, scores, train
     from models.loop import device_named
 
-    corpus = _Corpus.read(connection, sources, recipe)
-    try:
-        fit, fit_ids = corpus.fit()
-        found = _found_by_bm25(connection, sources, corpus, fit_ids, fit, recipe, report)
-        model, negatives, history = train(
-            corpus.texts(),
-            corpus.tokens.tokenizer.get_vocab_size(),
-            fit,
-            corpus.requests("validation"),
-            found,
-            recipe,
-            device=device,
-            checkpoint=sources.unfinished / CHECKPOINT,
-            on_progress=lambda progress: report_epoch(report, recipe.name, progress),
-        )
-    except TooLittleData as reason:
-        return not_trained(folder, recipe, reason)
+    texts = corpus.texts()
+    fit, fit_ids = corpus.fit()
+    found = _found_by_bm25(connection, sources, corpus, fit_ids, fit, recipe, report)
+    model, negatives, history = train(
+        texts,
+        corpus.tokens.tokenizer.get_vocab_size(),
+        fit,
+        corpus.requests("validation"),
+        found,
+        recipe,
+        device=device,
+        checkpoint=sources.unfinished / CHECKPOINT,
+        on_progress=lambda progress: report_epoch(report, recipe.name, progress),
+    )
     save_model(model, corpus.tokens.tokenizer, folder)
     test = corpus.requests("test")
-    place = device_named(device)
-    run = corpus.run(recipe.name, scores(model, corpus.texts(), test, recipe, place))
-    facts: dict[str, Any] = {
-        "history": dataclasses.asdict(history),
-        "negatives": counted_negatives(negatives, found),
-        "temperature": 1 / float(model.scale().detach()),
-        **corpus.facts(),
-    }
+    facts: dict[str, Any] = {"temperature": 1 / float(model.scale().detach())}
+    score = scores(model, texts, test, recipe, device_named(device))
     if recipe.task == "search":
-        facts |= _search_all(connection, sources, corpus, model, recipe, folder, device, report)
-    (folder / "model.json").write_text(described(recipe, facts), encoding="utf-8")
-    return write_run(folder, run, read_candidates(connection, recipe.task), facts)
+        facts |= _search_all(
+            connection, sources, corpus, test, model, recipe, folder, device, report
+        )
+    return _Trained(score, history, counted_negatives(negatives, found), facts)
 
 
-def train_cross_encoder(
-    connection: "duckdb.DuckDBPyConnection",
+def _train_cross_encoder(
     sources: TextSources,
+    corpus: "_Corpus",
     recipe: CrossEncoderRecipe,
     folder: Path,
     device: str,
     report: Report,
-) -> Written:
-    """Train on the fold ``fit``, choose the epoch on ``validation``, score the test candidates."""
+) -> _Trained:
     from models.cross_encoder import save_model, scores, train
     from models.loop import device_named
 
-    corpus = _Corpus.read(connection, sources, recipe)
-    try:
-        fit, _ = corpus.fit()
-        model, negatives, history = train(
-            corpus.texts(),
-            corpus.tokens.tokenizer.get_vocab_size(),
-            fit,
-            corpus.requests("validation"),
-            recipe,
-            device=device,
-            checkpoint=sources.unfinished / CHECKPOINT,
-            on_progress=lambda progress: report_epoch(report, recipe.name, progress),
-        )
-    except TooLittleData as reason:
-        return not_trained(folder, recipe, reason)
+    texts = corpus.texts()
+    fit, _ = corpus.fit()
+    model, negatives, history = train(
+        texts,
+        corpus.tokens.tokenizer.get_vocab_size(),
+        fit,
+        corpus.requests("validation"),
+        recipe,
+        device=device,
+        checkpoint=sources.unfinished / CHECKPOINT,
+        on_progress=lambda progress: report_epoch(report, recipe.name, progress),
+    )
     save_model(model, corpus.tokens.tokenizer, folder)
-    test, place = corpus.requests("test"), device_named(device)
-    run = corpus.run(recipe.name, scores(model, corpus.texts(), test, recipe, place))
-    facts = {
-        "history": dataclasses.asdict(history),
-        "negatives": negatives,
-        **corpus.facts(),
-    }
-    (folder / "model.json").write_text(described(recipe, facts), encoding="utf-8")
-    return write_run(folder, run, read_candidates(connection, recipe.task), facts)
+    score = scores(model, texts, corpus.requests("test"), recipe, device_named(device))
+    return _Trained(score, history, negatives, {})
 
 
 @dataclass(frozen=True)
@@ -210,12 +219,11 @@ class _Corpus:
         from models.tokens import TextNumbers, lists_of
         from qilin_dagster.note_tokens import MAX_TOKENS
 
-        table = self._of(fold)
+        table = self.of(fold)
         ids = self._request_ids(fold)
-        start = np.searchsorted(np.cumsum(_is_first(table)), np.arange(1, len(ids) + 1))
         texts = [self.query_of[request] for request in ids.tolist()]
         return TextRequests(
-            request_offsets=np.append(start, len(table)),
+            request_offsets=np.append(request_starts(table), len(table)),
             labels=table["label"].to_numpy(),
             queries=lists_of(TextNumbers(self.tokens.tokenizer)(texts, MAX_TOKENS)),
             note=self.tokens.rows(table["note_idx"].to_numpy()),
@@ -223,32 +231,26 @@ class _Corpus:
 
     def run(self, name: str, score: "NDArray[np.float64]") -> ScoredRun:
         """The scores of the test candidates as a run."""
-        test = self._of("test")
+        test = self.of("test")
         return ScoredRun(name, test["row_number"].to_numpy(), test["note_idx"].to_numpy(), score)
 
     def facts(self) -> dict[str, Any]:
         """What a model card says of the texts."""
-        row = self.tokens.rows(self._of("test")["note_idx"].to_numpy())
+        row = self.tokens.rows(self.of("test")["note_idx"].to_numpy())
         return {
             "n_vocabulary": self.tokens.tokenizer.get_vocab_size(),
             "candidates_without_note": int((row == len(self.tokens.note_idx)).sum()),
         }
 
-    def _of(self, fold: str) -> Any:
+    def of(self, fold: str) -> Any:
         import polars as pl
 
         return self.table.filter(pl.col("fold") == fold)
 
     def _request_ids(self, fold: str) -> "NDArray[np.int64]":
-        table = self._of(fold)
-        ids: NDArray[np.int64] = table["request_id"].to_numpy()[_is_first(table)]
+        table = self.of(fold)
+        ids: NDArray[np.int64] = table["request_id"].to_numpy()[request_starts(table)]
         return ids
-
-
-def _is_first(table: Any) -> "NDArray[np.bool_]":
-    """Which rows begin a request; rows of one request stand together."""
-    request = table["request_id"].to_numpy()
-    return np.append(np.ones(min(1, len(request)), dtype=bool), request[1:] != request[:-1])
 
 
 def _found_by_bm25(
@@ -284,6 +286,7 @@ def _search_all(
     connection: "duckdb.DuckDBPyConnection",
     sources: TextSources,
     corpus: _Corpus,
+    test: "TextRequests",
     model: "BiEncoder",
     recipe: BiEncoderRecipe,
     folder: Path,
@@ -307,7 +310,6 @@ def _search_all(
         report=lambda n_done: report(f"{recipe.name}: {n_done:,} of {n_notes:,} notes embedded"),
     )
     path = Path(shutil.move(written, folder / written.name))
-    test = corpus.requests("test")
     rows = np.arange(test.n_requests)
     queries = embed(
         model,
@@ -319,7 +321,8 @@ def _search_all(
     )
     report(f"{recipe.name}: searching all notes for {len(rows):,} queries")
     found = nearest(np.load(path, mmap_mode="r"), queries, max(RECALL_AT))
-    qid = corpus._of("test")["row_number"].to_numpy()[_is_first(corpus._of("test"))]
+    table = corpus.of("test")
+    qid = table["row_number"].to_numpy()[request_starts(table)]
     notes = [corpus.tokens.note_idx[of_request[of_request >= 0]] for of_request in found.rows]
     candidates = read_candidates(connection, recipe.task)
     return {

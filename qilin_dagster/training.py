@@ -25,6 +25,7 @@ from qilin_dagster.retrieval import RECALL_AT, retrieval
 
 if TYPE_CHECKING:
     import duckdb
+    from numpy.typing import NDArray
 
 RUN_SCHEMA = pa.schema(
     [
@@ -151,10 +152,8 @@ def ranking_data(table: Any, columns: FeatureColumns) -> RankingData:
     """A feature table's rows as arrays; rows of one request must stand together."""
     import polars as pl
 
-    request = table["request_id"].to_numpy()
-    is_first = np.append(np.ones(min(1, len(request)), dtype=bool), request[1:] != request[:-1])
-    offsets = np.append(np.flatnonzero(is_first), len(request))
-    firsts = table.filter(pl.Series(is_first))
+    starts = request_starts(table)
+    firsts = table[starts]
     # Arrays of one length each: the newest notes first, then 0 for none.
     history = (
         firsts.select(
@@ -169,13 +168,20 @@ def ranking_data(table: Any, columns: FeatureColumns) -> RankingData:
         .reshape(len(firsts), HISTORY_LENGTH)
     )
     return RankingData(
-        request_offsets=offsets,
+        request_offsets=np.append(starts, len(table)),
         labels=table["label"].to_numpy(),
         dense=table.select(columns.dense).to_numpy(),
         categorical=table.select(columns.categorical).to_numpy(),
         history=np.ascontiguousarray(history, dtype=np.int32),
         note_id=table["note_id"].to_numpy(),
     )
+
+
+def request_starts(table: Any) -> "NDArray[np.int64]":
+    """The first row of each request of a feature table; rows of one request stand together."""
+    request = table["request_id"].to_numpy()
+    is_first = np.append(np.ones(min(1, len(request)), dtype=bool), request[1:] != request[:-1])
+    return np.flatnonzero(is_first)
 
 
 def report_epoch(report: Report, name: str, progress: Any) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import duckdb
 import pytest
 
+from models.recipes import Task
 from qilin_dagster.catalog import Catalog, load_catalog
 from qilin_dagster.engines.duckdb import DuckDBEngine
-from qilin_dagster.features import Task, build_features
+from qilin_dagster.features import build_features
 from qilin_dagster.lake import Lake, Written
 from qilin_dagster.note_words import build_note_words
 from qilin_dagster.settings import REPOSITORY, Settings

@@ -23,8 +23,8 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
+from models.recipes import TASKS, Task
 from qilin_dagster.engines.duckdb import DuckDBEngine
-from qilin_dagster.features import TASKS, Task
 from qilin_dagster.lake import LOCK, SERVED, SPILL, STAGING, Lake, LakeError
 from qilin_dagster.settings import REPOSITORY, Settings
 from qilin_dagster.sources.published import inspect

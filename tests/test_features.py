@@ -10,12 +10,12 @@ import pytest
 from rank_bm25 import BM25Okapi
 
 from models.metrics import area_under_curve
+from models.recipes import TASKS
 from models.words import tokenize
 from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.features import (
     CATEGORICAL,
     MIN_NOTE_COUNT,
-    TASKS,
     UNSCALED,
     read_feature_columns,
 )

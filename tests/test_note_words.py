@@ -11,7 +11,7 @@ from rank_bm25 import BM25Okapi
 
 from models import recipes
 from models.words import tokenize
-from qilin_dagster import note_words
+from qilin_dagster import note_lists
 from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.leaderboard import read_candidates
 from qilin_dagster.note_words import build_note_words, read_note_words
@@ -82,7 +82,7 @@ def test_the_number_of_notes_cut_at_once_and_the_threads_change_no_byte(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(note_words, "NOTES_AT_ONCE", 77)
+    monkeypatch.setattr(note_lists, "NOTES_AT_ONCE", 77)
     connection = twin_engine.connect()
     connection.execute("set threads = 1")
     build_note_words(connection, tmp_path, print)

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from models import recipes
 from models.recipes import BiEncoderRecipe, Encoder, TextRecipe, Training
-from qilin_dagster import note_tokens
+from qilin_dagster import note_lists, note_tokens
 from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.errors import InputError
 from qilin_dagster.features import build_features
@@ -138,7 +138,7 @@ def test_the_test_evening_adds_no_token(twin_engine: DuckDBEngine, tmp_path: Pat
 def test_notes_at_once_and_threads_change_no_byte(
     stored: Path, twin_engine: DuckDBEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(note_tokens, "NOTES_AT_ONCE", 77)
+    monkeypatch.setattr(note_lists, "NOTES_AT_ONCE", 77)
     connection = twin_engine.connect()
     connection.execute("set threads = 1")
     build_note_tokens(connection, None, tmp_path, print)

@@ -19,8 +19,7 @@ from models.recipes import (
     TextRecipe,
 )
 from qilin_dagster.assets.features import NOTE_TOKENS, NOTE_WORDS
-from qilin_dagster.checks import check_specs, check_table, table_suite
-from qilin_dagster.expectations import Suite
+from qilin_dagster.assets.tables import Metadata, table_asset
 from qilin_dagster.lake import Manifest, Written
 from qilin_dagster.resources import Lakehouse
 
@@ -41,17 +40,9 @@ def _bm25(recipe: BM25Recipe) -> dg.AssetsDefinition:
             else "the query is the titles of recent clicks, for want of one."
         )
     )
-    suite = table_suite(f"training.{recipe.name}", description)
 
-    @dg.asset(
-        key=["training", recipe.name],
-        deps=[dg.AssetKey(relation.split(".")) for relation in BM25_READS],
-        group_name="training",
-        kinds={"python"},
-        description=description,
-        check_specs=check_specs(suite),
-    )
-    def train(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster asks for it bare
+    @table_asset(f"training.{recipe.name}", description, BM25_READS, kinds={"python"})
+    def train(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
         from qilin_dagster.training import CODE_VERSION, train_bm25
 
         engine = lakehouse.engine()
@@ -59,7 +50,7 @@ def _bm25(recipe: BM25Recipe) -> dg.AssetsDefinition:
         try:
             return _publish(
                 lakehouse,
-                suite,
+                table,
                 recipe,
                 engine.inputs(BM25_READS),
                 CODE_VERSION,
@@ -85,18 +76,10 @@ def _dcn_v2(recipe: DCNV2Recipe) -> dg.AssetsDefinition:
         "matrix crosses), trained on the exposures of the click log; the epoch is chosen on the "
         "last hours of train, never on test."
     )
-    suite = table_suite(f"training.{recipe.name}", description)
 
-    @dg.asset(
-        key=["training", recipe.name],
-        # Of the last two only the checks are needed: what they hold stands beside the first, too.
-        deps=[dg.AssetKey(relation.split(".")) for relation in (features, *made_with)],
-        group_name="training",
-        kinds={"pytorch"},
-        description=description,
-        check_specs=check_specs(suite),
-    )
-    def train(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster asks for it bare
+    # Of the last two only the checks are needed: what they hold stands beside the first, too.
+    @table_asset(f"training.{recipe.name}", description, (features, *made_with), kinds={"pytorch"})
+    def train(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
         from qilin_dagster.training import CODE_VERSION, train_dcn_v2
 
         settings = lakehouse.settings
@@ -108,7 +91,7 @@ def _dcn_v2(recipe: DCNV2Recipe) -> dg.AssetsDefinition:
         try:
             return _publish(
                 lakehouse,
-                suite,
+                table,
                 seeded,
                 engine.inputs((features,)),
                 CODE_VERSION,
@@ -151,18 +134,12 @@ def _text_ranker(recipe: TextRecipe) -> dg.AssetsDefinition:
         + ("" if recipe.task == "search" else "The query is the titles of recent clicks. ")
         + "The epoch is chosen on the last hours of train, never on test."
     )
-    suite = table_suite(f"training.{recipe.name}", description)
 
-    @dg.asset(
-        key=["training", recipe.name],
-        # Candidates are read from impressions, from which the feature table was made, too.
-        deps=[dg.AssetKey(relation.split(".")) for relation in (*reads, "core.impressions")],
-        group_name="training",
-        kinds={"pytorch"},
-        description=description,
-        check_specs=check_specs(suite),
+    # Candidates are read from impressions, from which the feature table was made, too.
+    @table_asset(
+        f"training.{recipe.name}", description, (*reads, "core.impressions"), kinds={"pytorch"}
     )
-    def train(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster asks for it bare
+    def train(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
         from qilin_dagster.text_training import CODE_VERSION, TextSources, train_text_ranker
 
         settings = lakehouse.settings
@@ -185,7 +162,7 @@ def _text_ranker(recipe: TextRecipe) -> dg.AssetsDefinition:
             return train_text_ranker(connection, sources, seeded, folder, settings.device, log.info)
 
         try:
-            return _publish(lakehouse, suite, seeded, engine.inputs(reads), CODE_VERSION, write)
+            return _publish(lakehouse, table, seeded, engine.inputs(reads), CODE_VERSION, write)
         finally:
             connection.close()
 
@@ -194,18 +171,17 @@ def _text_ranker(recipe: TextRecipe) -> dg.AssetsDefinition:
 
 def _publish(
     lakehouse: Lakehouse,
-    suite: Suite,
+    table: str,
     recipe: Recipe,
     inputs: dict[str, str],
     code_version: str,
     write: Callable[[Path, Path], Written],
-) -> dg.MaterializeResult[None]:
+) -> tuple[Manifest, Metadata]:
     """Publish a run; the recipe is part of what names it, so another recipe trains anew.
 
     ``write`` gets the folder of the snapshot and one for what an interrupted training goes on with.
     """
     described = json.dumps(dataclasses.asdict(recipe), sort_keys=True)
-    table = suite.qualified
     lake = lakehouse.store
     named = {**inputs, "recipe": hashlib.sha256(described.encode()).hexdigest()[:12]}
     unfinished = lake.unfinished_folder(table, inputs=named, code_version=code_version)
@@ -220,16 +196,11 @@ def _publish(
         log.info("%s: %s scores", table, f"{manifest.n_rows:,}")
     else:
         log.warning("%s: not trained. %s", table, reason)
-    return dg.MaterializeResult(
-        metadata=_metadata(lakehouse, manifest, described),
-        data_version=dg.DataVersion(manifest.snapshot_id),
-        check_results=check_table(lakehouse.engine(), suite),
-    )
+    return manifest, _metadata(lakehouse, manifest, described)
 
 
 def _metadata(lakehouse: Lakehouse, manifest: Manifest, recipe: str) -> dict[str, dg.MetadataValue]:
     metadata: dict[str, dg.MetadataValue] = {
-        "dagster/row_count": dg.MetadataValue.int(manifest.n_rows),
         "recipe": dg.MetadataValue.json(json.loads(recipe)),
         "run": dg.MetadataValue.path(
             str(lakehouse.store.snapshot_folder(manifest.table) / "run.csv")

@@ -9,12 +9,13 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from models.recipes import TASKS, Task
 from qilin_dagster import comparisons
 from qilin_dagster.assets.training import RECIPES
 from qilin_dagster.calibration import calibration
 from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.examples import examples
-from qilin_dagster.features import TASKS, Task, build_features, statistics_rows, vocabulary_rows
+from qilin_dagster.features import build_features, statistics_rows, vocabulary_rows
 from qilin_dagster.leaderboard import leaderboard, read_candidates, read_runs
 from qilin_dagster.note_tokens import build_note_tokens
 from qilin_dagster.note_words import build_note_words

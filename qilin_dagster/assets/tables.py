@@ -1,0 +1,55 @@
+"""What all tables that Python makes have in common as assets: grain, checks, what the UI shows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from qilin_dagster.checks import check_specs, check_table, table_suite
+from qilin_dagster.lake import Manifest
+from qilin_dagster.resources import Lakehouse
+
+Metadata = Mapping[str, Any]
+# Publishes the table of this name; returns its manifest and what the UI is to show besides.
+Make = Callable[[Lakehouse, str], tuple[Manifest, Metadata]]
+
+
+def table_asset(
+    table: str,
+    description: str,
+    reads: Sequence[str],
+    *,
+    compared_with: Sequence[str] = (),
+    kinds: set[str],
+) -> Callable[[Make], dg.AssetsDefinition]:
+    """Make an asset of a function that publishes a table.
+
+    Args:
+        table: its name, ``<schema>.<table>``.
+        description: begins with the grain, "One row per (a, b): ...".
+        reads: relations it is made from.
+        compared_with: relations that its checks read, and nothing is made from.
+        kinds: what the UI shows as made with.
+    """
+    suite = table_suite(table, description)
+
+    def asset_of(make: Make) -> dg.AssetsDefinition:
+        @dg.asset(
+            key=table.split("."),
+            deps=[dg.AssetKey(relation.split(".")) for relation in (*reads, *compared_with)],
+            group_name=suite.schema,
+            kinds=kinds,
+            description=description,
+            check_specs=check_specs(suite),
+        )
+        def asset(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster asks for it bare
+            manifest, metadata = make(lakehouse, table)
+            return dg.MaterializeResult(
+                metadata={"dagster/row_count": dg.MetadataValue.int(manifest.n_rows), **metadata},
+                data_version=dg.DataVersion(manifest.snapshot_id),
+                check_results=check_table(lakehouse.engine(), suite),
+            )
+
+        return asset
+
+    return asset_of
