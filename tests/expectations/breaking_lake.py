@@ -54,7 +54,26 @@ def sliced(assignments: str) -> Break:
     )
 
 
+ONE_IMAGE = "rowid = (select min(rowid) from core.images where is_readable)"
 BREAKS: dict[str, dict[str, Break]] = {
+    "core.images": {
+        "images_are_of_known_notes": change(
+            f"update core.images set path = 'image/part_0/other.jpg' where {ONE_IMAGE}"
+        ),
+        "readable_images_are_measured": change(
+            f"update core.images set content_hash = null where {ONE_IMAGE}"
+        ),
+        "unreadable_images_say_why": change(
+            "update core.images set reason = null where not is_readable"
+        ),
+        "no_image_was_refused_as_an_attack": change(
+            "update core.images set reason = 'image has too many pixels' where not is_readable"
+        ),
+        "few_images_are_unreadable": change(
+            "update core.images set is_readable = false, reason = 'image is corrupt' "
+            "where image_n = 1"
+        ),
+    },
     "bias.click_rate_by_position": {
         "position_bin_is_0_to_11": change(
             "update bias.click_rate_by_position set position_bin = position_bin + 1"

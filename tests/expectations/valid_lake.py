@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from models.recipes import TASKS, Task
 from qilin_dagster import comparisons
@@ -16,6 +17,7 @@ from qilin_dagster.calibration import calibration
 from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.examples import examples
 from qilin_dagster.features import build_features, statistics_rows, vocabulary_rows
+from qilin_dagster.image_facts import build_images, fingerprints
 from qilin_dagster.leaderboard import leaderboard, read_candidates, read_runs
 from qilin_dagster.note_tokens import build_note_tokens
 from qilin_dagster.note_words import build_note_words
@@ -41,6 +43,7 @@ def build(folder: Path) -> duckdb.DuckDBPyConnection:
     _store_core(connection, engine)
     for schema in SCHEMAS[2:]:
         connection.execute(f"create schema {schema}")
+    _store_images(connection, folder / "data")
     words = _store_note_words(connection, folder)
     for task in TASKS:
         _store_features(connection, words, task, folder)
@@ -83,6 +86,26 @@ def _store_features(
     )
     connection.execute(f"create table features.{task}_vocabularies as from vocabularies")
     connection.execute(f"create table features.{task}_statistics as from statistics")
+
+
+def _store_images(connection: duckdb.DuckDBPyConnection, data: Path) -> None:
+    """Files for some of the notes that search requests show, each note's of its own colour."""
+    notes = connection.execute(
+        "select note_idx, image_path_list from core.notes "
+        "where n_images > 0 and note_idx in (select note_idx from core.impressions "
+        "where channel = 'search') order by note_key limit 60"
+    ).fetchall()
+    for number, (_, paths) in enumerate(notes):
+        for path in paths[not number :]:
+            (data / path).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 40), (4 * number, 90, 240 - 4 * number)).save(data / path)
+    folder = data.parent / "images"
+    folder.mkdir()
+    build_images(connection, data, fingerprints(data), None, folder, data.parent / "left", 1)
+    connection.execute(
+        f"create table core.images as from read_parquet('{folder}/part-0.parquet')"
+        f"where note_idx in {tuple(note for note, _ in notes)}"
+    )
 
 
 def _store_note_words(connection: duckdb.DuckDBPyConnection, folder: Path) -> Path:
