@@ -10,6 +10,10 @@ Task = Literal["search", "recommendation"]
 TASKS: tuple[Task, ...] = ("search", "recommendation")
 
 
+# What a ranker sees of a note's cover: its own, none, or that of another note, as a control.
+Covers = Literal["own", "none", "shuffled"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class BM25Recipe:
     """Weights of `models.bm25.BM25Index`, at the defaults of the package rank-bm25."""
@@ -75,6 +79,8 @@ class DCNV2Recipe:
     name: str
     task: Task
     architecture: DCNV2Architecture = DCNV2Architecture()
+    # What the covers look like, among the dense inputs; nothing where there are no images.
+    covers: Covers = "none"
     training: Training = Training()
 
 
@@ -111,6 +117,8 @@ class BiEncoderRecipe:
     bm25_negatives: int = 1
     bm25_from: int = 10
     bm25_to: int = 60
+    # What the covers look like, added to the notes' embeddings; nothing where there are no images.
+    covers: Covers = "none"
     training: Training = Training()
 
 
@@ -177,8 +185,7 @@ class VLMRecipe:
     model: VisionLanguage = VisionLanguage()
     # None trains every weight.
     adapter: LoRA | None = None
-    # shuffled: each note has the cover of another, as a control.
-    covers: Literal["own", "none", "shuffled"] = "own"
+    covers: Covers = "own"
     reads_text: bool = True
     # As in the cross-encoder.
     list_size: int = 6

@@ -53,10 +53,19 @@ class TextRequests(Requests):
 
 @dataclass(frozen=True)
 class NoteTexts:
-    """The C notes that requests point to, and the tokens around them."""
+    """The C notes that requests point to, and the tokens around them.
+
+    ``visual`` is float32 (C, K), inputs of what their covers look like; None where none are used.
+    """
 
     lists: TokenLists
     special: SpecialTokens
+    visual: NDArray[np.float32] | None = None
+
+    @property
+    def n_visual(self) -> int:
+        """K, or 0."""
+        return 0 if self.visual is None else int(self.visual.shape[1])
 
 
 def lists_taken(lists: TokenLists, rows: IntArray) -> TokenLists:

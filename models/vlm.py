@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Tokenizer
 from torch import Tensor, nn
@@ -370,6 +371,49 @@ def scores(
     return _Batches(model, reader, notes, covers, recipe, place).scores(requests)
 
 
+@dataclass(frozen=True)
+class Eyes:
+    """The vision tower of a checkpoint: what it makes of an image, as numbers."""
+
+    backbone: nn.Module
+    shape: ImageShape
+    max_tokens: int
+    place: torch.device
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: str, device: str, max_tokens: int = 100) -> "Eyes":
+        """Raises ValueError when it is no Qwen-VL, OSError when nothing of this name is here."""
+        place = loop.device_named(device)
+        backbone = _from_checkpoint(checkpoint, None, place).to(place).eval()
+        return cls(
+            backbone, ImageShape.of(image_processor(checkpoint, max_tokens)), max_tokens, place
+        )
+
+    def look(
+        self, size: IntArray, read: Callable[[int], Image.Image], images_at_once: int = 32
+    ) -> NDArray[np.float32]:
+        """The mean of each image's tokens, float32 (I, H); 0 for one that is no more than a line.
+
+        Args:
+            size: int64 (I, 2), height and width in pixels.
+            read: the image of a row, in RGB.
+        """
+        covers = Covers(size, read, self.shape, self.max_tokens)
+        width = self.backbone.config.get_text_config().hidden_size  # type: ignore[union-attr, operator]
+        seen = np.zeros((len(size), int(width)), dtype=np.float32)
+        rows = np.flatnonzero(covers.grid[:, 0])
+        with scoring(self.backbone, self.place):
+            for start in range(0, len(rows), images_at_once):
+                some = rows[start : start + images_at_once]
+                patches, grid = covers.patches(some)
+                tokens = self.backbone.get_image_features(  # type: ignore[operator]
+                    covers.normalised(torch.from_numpy(patches).to(self.place)),
+                    torch.from_numpy(grid).to(self.place),
+                ).pooler_output
+                seen[some] = [of_one.float().mean(dim=0).cpu().numpy() for of_one in tokens]
+        return seen
+
+
 def new_reader(tokenizer: Tokenizer, sizes: VisionLanguage) -> Reader:
     """The reader of a new model: this tokenizer with four tokens more, which stand for images."""
     own = Tokenizer.from_str(tokenizer.to_str())
@@ -613,13 +657,14 @@ def export_merged(model: VLMRanker, reader: Reader, recipe: VLMRecipe, folder: P
 
 def _save_backbone(backbone: Any, folder: Path) -> None:
     """As safetensors, without the bar that a log file would fill with."""
-    had_bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
+    bars: Any = transformers_logging
+    had_bars = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
     try:
         backbone.save_pretrained(folder)
     finally:
         if had_bars:
-            transformers_logging.enable_progress_bar()
+            bars.enable_progress_bar()
 
 
 def _save_head(model: VLMRanker, folder: Path) -> None:
