@@ -4,6 +4,7 @@ import dagster as dg
 
 from qilin_dagster import automation
 from qilin_dagster.assets import (
+    ablation,
     audit,
     evaluation,
     features,
@@ -27,6 +28,7 @@ defs = dg.Definitions(
         *features.tables,
         *training.rankers,
         *evaluation.tables,
+        *ablation.tables,
         reports.overview,
     ],
     jobs=[

@@ -38,7 +38,7 @@ NUMPY_TABLE = {"numpy", "table"}
 def leaderboard(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     from qilin_dagster.leaderboard import CODE_VERSION, leaderboard, read_candidates, read_runs
 
-    manifest = _publish(
+    manifest = publish_by_task(
         lakehouse,
         table,
         READS,
@@ -76,7 +76,7 @@ def per_request(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     from qilin_dagster.leaderboard import read_candidates, read_runs
     from qilin_dagster.per_request import CODE_VERSION, per_request
 
-    return _publish(
+    return publish_by_task(
         lakehouse,
         table,
         READS,
@@ -99,7 +99,7 @@ def comparisons(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     from qilin_dagster.comparisons import CODE_VERSION, METRICS, comparisons
     from qilin_dagster.per_request import read_per_request
 
-    return _publish(
+    return publish_by_task(
         lakehouse,
         table,
         (PER_REQUEST,),
@@ -120,7 +120,7 @@ def slices(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     from qilin_dagster.per_request import read_per_request
     from qilin_dagster.slices import CODE_VERSION, METRICS, slices
 
-    return _publish(
+    return publish_by_task(
         lakehouse,
         table,
         SLICES_READ,
@@ -143,7 +143,7 @@ def calibration(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     from qilin_dagster.calibration import CODE_VERSION, calibration
     from qilin_dagster.leaderboard import read_candidates, read_runs
 
-    return _publish(
+    return publish_by_task(
         lakehouse,
         table,
         READS,
@@ -165,7 +165,7 @@ def examples(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     from qilin_dagster.examples import CODE_VERSION, examples
     from qilin_dagster.leaderboard import read_runs
 
-    return _publish(
+    return publish_by_task(
         lakehouse,
         table,
         EXAMPLES_READ,
@@ -231,7 +231,7 @@ tables = [
 ]
 
 
-def _publish(
+def publish_by_task(
     lakehouse: Lakehouse,
     table: str,
     reads: tuple[str, ...],

@@ -86,32 +86,34 @@ def _dcn_v2(recipe: DCNV2Recipe, schema: str) -> dg.AssetsDefinition:
     # Of the last two only the checks are needed: what they hold stands beside the first, too.
     @table_asset(f"{schema}.{recipe.name}", description, (*reads, *made_with), kinds={"pytorch"})
     def train(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
-        from qilin_dagster.training import CODE_VERSION, train_dcn_v2
+        from models.ranking_data import TooLittleData
+        from qilin_dagster.training import CODE_VERSION, not_trained, train_dcn_v2
+        from qilin_dagster.vlm_training import NO_IMAGES
 
         settings = lakehouse.settings
         seeded = dataclasses.replace(
             recipe, training=dataclasses.replace(recipe.training, seed=settings.seed)
         )
-        engine = lakehouse.engine()
+        engine, lake = lakehouse.engine(), lakehouse.store
         connection = engine.connect(TEST_CANDIDATES)
-        try:
-            return _publish(
-                lakehouse,
-                table,
+
+        def write(folder: Path, unfinished: Path) -> Written:
+            images = _images(lakehouse, seeded)
+            if schema == "ablation" and images is not None and len(images.note_idx) == 0:
+                return not_trained(folder, seeded, TooLittleData(NO_IMAGES))
+            return train_dcn_v2(
+                connection,
+                lake.snapshot_folder(features),
+                images,
                 seeded,
-                engine.inputs(reads),
-                CODE_VERSION,
-                lambda folder, unfinished: train_dcn_v2(
-                    connection,
-                    lakehouse.store.snapshot_folder(features),
-                    _images(lakehouse, seeded),
-                    seeded,
-                    folder,
-                    unfinished,
-                    settings.device,
-                    log.info,
-                ),
+                folder,
+                unfinished,
+                settings.device,
+                log.info,
             )
+
+        try:
+            return _publish(lakehouse, table, seeded, engine.inputs(reads), CODE_VERSION, write)
         finally:
             connection.close()
 
