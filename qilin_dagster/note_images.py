@@ -92,6 +92,11 @@ class NoteImages:
         size = np.vstack([self.size, [[0, 0]]])[row]
         return Covers(size, lambda which: self._read(int(row[which])), shape, max_tokens)
 
+    def open(self, note_idx: int) -> "Image.Image | None":
+        """The cover of a note, in RGB; None without one."""
+        row = int(rows_of(self.note_idx, np.array([note_idx]))[0])
+        return None if row == len(self.note_idx) else self._read(row)
+
     def shuffled(self, seed: int) -> "NoteImages":
         """Each note with the cover of another: the same images, and no bond to the note."""
         order = np.random.default_rng(seed).permutation(len(self.note_idx))
