@@ -442,6 +442,18 @@ def test_tokens_that_frozen_eyes_keep_are_those_they_see(tmp_path: Path) -> None
     assert np.abs(kept - asked).max() <= 2e-5
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_eyes_of_a_checkpoint_look_at_each_image_alike(family: str, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, family)
+    eyes = vlm.Eyes.of_checkpoint(str(tmp_path), "cpu", max_tokens=4)
+    size = np.array([[30, 20 + row] for row in range(5)] + [[1, 4000]])
+    together = eyes.look(size, cover)
+    assert together.shape == (6, 32)
+    assert np.abs(eyes.look(size, cover, images_at_once=2) - together).max() < 1e-5
+    assert together[5].tolist() == [0] * 32, "a line is no image"
+    assert np.abs(together[0] - together[1]).max() > 0
+
+
 def test_what_is_no_qwen_vl_is_refused(tmp_path: Path) -> None:
     write_checkpoint(tmp_path, "qwen2_vl")
     recipe, reader = on_checkpoint(tmp_path)
