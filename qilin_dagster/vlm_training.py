@@ -53,12 +53,14 @@ def train_vlm(
     Writes the adapter or the backbone, the head, tokenizer and image processor, and the model card.
     Raises InputError for a checkpoint that cannot be read, and for images that have changed.
     """
+    images = sources.note_images
+    if images is None or len(images.note_idx) == 0:
+        return not_trained(folder, recipe, TooLittleData(NO_IMAGES))
+
     from models.loop import device_named
     from models.vlm import save_model, scores, train
 
     corpus = Corpus.read(connection, sources, recipe.task)
-    images = sources.note_images
-    assert images is not None
     shown = corpus.of("fit")["note_idx"].to_numpy()
     if not (images.images_of(np.unique(shown)) >= 0).any():
         return not_trained(folder, recipe, TooLittleData(NO_IMAGES))
