@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
@@ -47,6 +47,7 @@ from models.tokens import Sequences, SpecialTokens, TokenLists, single
 SMALLEST_TEMPERATURE = 0.01
 NOTES_PER_SHARD = 65_536
 EMBEDDINGS = "note_embedding.npy"
+LOOK = "look.safetensors"
 
 
 class BiEncoder(nn.Module):
@@ -58,21 +59,31 @@ class BiEncoder(nn.Module):
         pooling: Literal["mean", "cls"],
         temperature: float,
         learns_temperature: bool,
+        n_visual: int = 0,
     ) -> None:
         super().__init__()
         self.bert = bert
+        width_H = bert.config.hidden_size
+        self.look = nn.Linear(n_visual, width_H, bias=False) if n_visual else None
         self.pooling = pooling
         self.log_scale = nn.Parameter(
             torch.tensor(-math.log(temperature)), requires_grad=learns_temperature
         )
 
-    def forward(self, sequences: dict[str, Tensor]) -> Tensor:
-        """Embeddings of unit length, float32 (B, H)."""
+    def forward(self, sequences: dict[str, Tensor], visual_BK: Tensor | None = None) -> Tensor:
+        """Embeddings of unit length, float32 (B, H); of notes also by the looks of their covers."""
         hidden_BLH = self.bert(**sequences).last_hidden_state.float()
         if self.pooling == "cls":
-            return functional.normalize(hidden_BLH[:, 0], dim=1)
-        is_token_BL1 = sequences["attention_mask"][:, :, None].float()
-        return functional.normalize((hidden_BLH * is_token_BL1).sum(dim=1), dim=1)
+            text_BH = hidden_BLH[:, 0]
+        else:
+            is_token_BL1 = sequences["attention_mask"][:, :, None].float()
+            text_BH = (hidden_BLH * is_token_BL1).sum(dim=1)
+        if self.look is None or visual_BK is None:
+            return functional.normalize(text_BH, dim=1)
+        # Of one length, so that a look does not drown in a long text.
+        return functional.normalize(
+            functional.normalize(text_BH, dim=1) + self.look(visual_BK).float(), dim=1
+        )
 
     def scale(self) -> Tensor:
         """What cosines are multiplied by: one over the temperature."""
@@ -204,7 +215,8 @@ class BiEncoderLearner:
             single(special, self._fit.queries, requests, encoder.max_query_tokens)
         )
         note_CH = self._embed(
-            single(special, self._notes.lists, batch.notes, encoder.max_note_tokens)
+            single(special, self._notes.lists, batch.notes, encoder.max_note_tokens),
+            _looks(self._notes, batch.notes, self._place),
         )
         is_masked_RC = torch.from_numpy(batch.is_masked).to(self._place)
         target_R = torch.from_numpy(batch.target).to(self._place)
@@ -271,8 +283,8 @@ class BiEncoderLearner:
             raise ValueError("batches() draws what an epoch learns from; it was not called")
         return self._epoch
 
-    def _embed(self, sequences: Sequences) -> Tensor:
-        embedded: Tensor = self.model(tensors(sequences, self._place))
+    def _embed(self, sequences: Sequences, visual: Tensor | None = None) -> Tensor:
+        embedded: Tensor = self.model(tensors(sequences, self._place), visual)
         return embedded
 
 
@@ -309,7 +321,7 @@ def train(
     require_enough(fit, validation, recipe.training)
     learner, history = loop.train(
         lambda place: BiEncoderLearner(
-            new_model(recipe, n_vocabulary, notes.special),
+            new_model(recipe, n_vocabulary, notes.special, notes.n_visual),
             notes,
             fit,
             validation,
@@ -326,7 +338,9 @@ def train(
     return learner.model.cpu(), counted, history
 
 
-def new_model(recipe: BiEncoderRecipe, n_vocabulary: int, special: SpecialTokens) -> BiEncoder:
+def new_model(
+    recipe: BiEncoderRecipe, n_vocabulary: int, special: SpecialTokens, n_visual: int = 0
+) -> BiEncoder:
     """The model of a recipe, with random weights or its checkpoint's."""
     config = encoder_config(recipe.encoder, n_vocabulary, special)
     return BiEncoder(
@@ -334,6 +348,7 @@ def new_model(recipe: BiEncoderRecipe, n_vocabulary: int, special: SpecialTokens
         recipe.pooling,
         recipe.temperature,
         recipe.learns_temperature,
+        n_visual,
     )
 
 
@@ -373,8 +388,16 @@ def embed(
     with scoring(model, place):
         for part in by_length(texts.lengths(rows, n_max) + 2, TOKENS_PER_SCORED_BATCH):
             sequences = single(notes.special, texts, rows[part], n_max)
-            embedded[part] = model(tensors(sequences, place)).cpu().numpy()
+            looks = _looks(notes, rows[part], place) if texts is notes.lists else None
+            embedded[part] = model(tensors(sequences, place), looks).cpu().numpy()
     return embedded
+
+
+def _looks(notes: NoteTexts, rows: IntArray, place: torch.device) -> Tensor | None:
+    """What the covers of these notes look like, (B, K)."""
+    if notes.visual is None:
+        return None
+    return torch.from_numpy(notes.visual[rows]).to(place)
 
 
 def embed_notes(
@@ -420,8 +443,11 @@ def embed_notes(
 def save_model(model: BiEncoder, tokenizer: Tokenizer, folder: Path) -> None:
     """Write weights.safetensors, config.json and tokenizer.json.
 
-    The weights are those of the BERT; config.json has pooling and temperature besides.
+    The weights are those of the BERT; config.json has pooling and temperature besides. What looks
+    at covers stands in look.safetensors.
     """
+    if model.look is not None:
+        save_file({"weight": model.look.weight.detach().cpu().contiguous()}, folder / LOOK)
     save(
         model.bert.state_dict(),
         model.bert.config,
@@ -438,9 +464,17 @@ def load_model(folder: Path) -> BiEncoder:
     config = BertConfig.from_pretrained(folder, local_files_only=True)
     bert = BertModel(config, add_pooling_layer=False)
     bert.load_state_dict(load_file(folder / WEIGHTS))
-    return BiEncoder(
-        bert, config.pooling, config.cosine_temperature, learns_temperature=False
-    ).eval()
+    look = load_file(folder / LOOK) if (folder / LOOK).exists() else None
+    model = BiEncoder(
+        bert,
+        config.pooling,
+        config.cosine_temperature,
+        learns_temperature=False,
+        n_visual=0 if look is None else look["weight"].shape[1],
+    )
+    if model.look is not None and look is not None:
+        model.look.load_state_dict(look)
+    return model.eval()
 
 
 def counted_negatives(negatives: Negatives, found: FoundNotes) -> dict[str, int]:

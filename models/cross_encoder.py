@@ -6,12 +6,10 @@ Shapes: B = pairs of a batch, L = tokens of the longest pair, N = candidates of 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -34,7 +32,14 @@ from models.losses import listwise_loss, pointwise_loss
 from models.metrics import FloatArray
 from models.ranking_data import metric_on, require_enough, rows_of_requests
 from models.recipes import CrossEncoderRecipe, Training
-from models.text_data import IntArray, NoteTexts, TextRequests, adamw, drawn
+from models.text_data import (
+    DrawnLists,
+    IntArray,
+    NoteTexts,
+    TextRequests,
+    adamw,
+    drawn_lists,
+)
 from models.tokens import Sequences, SpecialTokens, pairs
 
 
@@ -49,21 +54,6 @@ class CrossEncoder(nn.Module):
         """Logits of a click, float32 (B,)."""
         logit_B1: Tensor = self.bert(**sequences).logits
         return logit_B1[:, 0].float()
-
-
-@dataclass(frozen=True)
-class _Epoch:
-    """The pairs drawn for one epoch, request after request.
-
-    Attributes:
-        offsets: int64 (R + 1,).
-        note: int64, rows of the notes.
-        label: float32, 1 clicked, 0 not.
-    """
-
-    offsets: IntArray
-    note: IntArray
-    label: NDArray[np.float32]
 
 
 class CrossEncoderLearner:
@@ -90,7 +80,7 @@ class CrossEncoderLearner:
         self._notes, self._fit, self._validation = notes, fit, validation
         self._recipe, self._place = recipe, place
         self._metric = metric_on(validation)
-        self._epoch: _Epoch | None = None
+        self._epoch: DrawnLists | None = None
 
     def optimisers(self, training: Training) -> Sequence[torch.optim.Optimizer]:
         return adamw(self.model, training)
@@ -146,34 +136,13 @@ class CrossEncoderLearner:
             "of_other_requests": int((~is_shown).sum()),
         }
 
-    def _draw(self, order: np.random.Generator) -> _Epoch:
-        fit, recipe = self._fit, self._recipe
-        clicked, _ = drawn(order, fit.request_offsets, fit.labels > 0, 1)
-        unclicked, _ = drawn(order, fit.request_offsets, fit.labels == 0, 1)
-        is_open = np.ones(fit.n_candidates, dtype=bool)
-        is_open[clicked] = is_open[unclicked] = False
-        more, _ = drawn(order, fit.request_offsets, is_open, max(0, recipe.list_size - 2))
-        rows = np.concatenate([clicked, unclicked, more])
-        # Rows of any request; what the request itself showed is not taken for another's.
-        other = order.integers(0, fit.n_candidates, (fit.n_requests, recipe.other_negatives))
-        of_request = np.repeat(np.arange(fit.n_requests), recipe.other_negatives)
-        note = fit.note[other.ravel()]
-        n_notes = len(self._notes.lists)
-        shown = fit.request_index * n_notes + fit.note
-        is_foreign = ~np.isin(of_request * n_notes + note, shown)
-        request = np.concatenate([fit.request_index[rows], of_request[is_foreign]])
-        by_request = np.argsort(request, kind="stable")
-        label = np.concatenate(
-            [fit.labels[rows], np.zeros(int(is_foreign.sum()), dtype=np.float32)]
-        )
-        n_drawn = np.bincount(request, minlength=fit.n_requests)
-        return _Epoch(
-            offsets=np.concatenate([[0], np.cumsum(n_drawn)]),
-            note=np.concatenate([fit.note[rows], note[is_foreign]])[by_request],
-            label=label[by_request],
+    def _draw(self, order: np.random.Generator) -> DrawnLists:
+        recipe = self._recipe
+        return drawn_lists(
+            order, self._fit, len(self._notes.lists), recipe.list_size, recipe.other_negatives
         )
 
-    def _drawn(self) -> _Epoch:
+    def _drawn(self) -> DrawnLists:
         if self._epoch is None:
             raise ValueError("batches() draws what an epoch learns from; it was not called")
         return self._epoch

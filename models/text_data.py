@@ -53,10 +53,19 @@ class TextRequests(Requests):
 
 @dataclass(frozen=True)
 class NoteTexts:
-    """The C notes that requests point to, and the tokens around them."""
+    """The C notes that requests point to, and the tokens around them.
+
+    ``visual`` is float32 (C, K), inputs of what their covers look like; None where none are used.
+    """
 
     lists: TokenLists
     special: SpecialTokens
+    visual: NDArray[np.float32] | None = None
+
+    @property
+    def n_visual(self) -> int:
+        """K, or 0."""
+        return 0 if self.visual is None else int(self.visual.shape[1])
 
 
 def lists_taken(lists: TokenLists, rows: IntArray) -> TokenLists:
@@ -82,6 +91,53 @@ def drawn(
     rows = rows[np.arange(len(rows)) - first < n]
     n_drawn = np.bincount(request[rows], minlength=n_requests)
     return rows, np.concatenate([[0], np.cumsum(n_drawn)])
+
+
+@dataclass(frozen=True)
+class DrawnLists:
+    """The pairs drawn for one epoch, request after request.
+
+    Attributes:
+        offsets: int64 (R + 1,).
+        note: int64, rows of the notes.
+        label: float32, 1 clicked, 0 not.
+    """
+
+    offsets: IntArray
+    note: IntArray
+    label: NDArray[np.float32]
+
+
+def drawn_lists(
+    order: np.random.Generator,
+    fit: TextRequests,
+    n_notes: int,
+    list_size: int,
+    other_negatives: int,
+) -> DrawnLists:
+    """Of each request a clicked note, an unclicked one and others, up to list_size; and up to
+    other_negatives notes that other requests showed and this one did not."""
+    clicked, _ = drawn(order, fit.request_offsets, fit.labels > 0, 1)
+    unclicked, _ = drawn(order, fit.request_offsets, fit.labels == 0, 1)
+    is_open = np.ones(fit.n_candidates, dtype=bool)
+    is_open[clicked] = is_open[unclicked] = False
+    more, _ = drawn(order, fit.request_offsets, is_open, max(0, list_size - 2))
+    rows = np.concatenate([clicked, unclicked, more])
+    # Rows of any request; what the request itself showed is not taken for another's.
+    other = order.integers(0, fit.n_candidates, (fit.n_requests, other_negatives))
+    of_request = np.repeat(np.arange(fit.n_requests), other_negatives)
+    note = fit.note[other.ravel()]
+    shown = fit.request_index * n_notes + fit.note
+    is_foreign = ~np.isin(of_request * n_notes + note, shown)
+    request = np.concatenate([fit.request_index[rows], of_request[is_foreign]])
+    by_request = np.argsort(request, kind="stable")
+    label = np.concatenate([fit.labels[rows], np.zeros(int(is_foreign.sum()), dtype=np.float32)])
+    n_drawn = np.bincount(request, minlength=fit.n_requests)
+    return DrawnLists(
+        offsets=np.concatenate([[0], np.cumsum(n_drawn)]),
+        note=np.concatenate([fit.note[rows], note[is_foreign]])[by_request],
+        label=label[by_request],
+    )
 
 
 def adamw(model: nn.Module, training: Training) -> Sequence[torch.optim.Optimizer]:

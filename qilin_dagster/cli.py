@@ -76,6 +76,7 @@ def main() -> None:
     help="Click model; only pbm is calibrated.",
 )
 @click.option("--no-leaks", is_flag=True, help="Ids, counters and list order know no clicks.")
+@click.option("--no-looks", is_flag=True, help="Images are noise: nothing is gained from them.")
 @click.option(
     "--describe",
     type=click.Path(path_type=Path),
@@ -91,6 +92,7 @@ def twin(
     dirty: bool,
     click_model: Literal["pbm", "cascade", "mixed"],
     no_leaks: bool,
+    no_looks: bool,
     describe: Path | None,
 ) -> None:
     """Write a synthetic twin of the published data into OUT, with its truth beside it."""
@@ -111,6 +113,7 @@ def twin(
             dirty=dirty,
             click_model=click_model,
             leaks=not no_leaks,
+            looks=not no_looks,
             progress=lambda line: click.echo(line, err=True),
         )
     except (ValueError, OSError) as error:

@@ -3,7 +3,17 @@
 import dagster as dg
 
 from qilin_dagster import automation
-from qilin_dagster.assets import audit, evaluation, features, raw, reports, training, views
+from qilin_dagster.assets import (
+    ablation,
+    audit,
+    evaluation,
+    features,
+    images,
+    raw,
+    reports,
+    training,
+    views,
+)
 from qilin_dagster.resources import Lakehouse
 
 defs = dg.Definitions(
@@ -12,11 +22,13 @@ defs = dg.Definitions(
         views.quarantine_views,
         views.raw_views,
         views.core_views,
+        images.images,
         audit.audit,
         views.bias_views,
         *features.tables,
         *training.rankers,
         *evaluation.tables,
+        *ablation.tables,
         reports.overview,
     ],
     jobs=[

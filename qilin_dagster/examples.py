@@ -4,6 +4,8 @@ The requests are spread evenly over the test rows and are not chosen by how well
 Knows no Dagster.
 """
 
+import base64
+import io
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +16,11 @@ from qilin_dagster.leaderboard import ScoredRun
 if TYPE_CHECKING:
     import duckdb
 
-CODE_VERSION = "1"
+    from qilin_dagster.note_images import NoteImages
+
+CODE_VERSION = "2"
 N_REQUESTS = 3
+COVER_SIDE = 84  # pixels at most; twice what the page shows, for sharp screens
 
 SCHEMA = pa.schema(
     [
@@ -24,6 +29,8 @@ SCHEMA = pa.schema(
         ("query", pa.string()),
         ("pid", pa.int64()),
         ("note_title", pa.string()),
+        # A small JPEG as a data address, for a page; null without a cover.
+        ("cover", pa.string()),
         ("shown_rank", pa.int64()),
         ("is_clicked", pa.bool_()),
         ("run", pa.string()),
@@ -49,7 +56,12 @@ order by r.row_number, shown_rank, pid
 """
 
 
-def examples(connection: "duckdb.DuckDBPyConnection", task: str, runs: list[ScoredRun]) -> pa.Table:
+def examples(
+    connection: "duckdb.DuckDBPyConnection",
+    task: str,
+    runs: list[ScoredRun],
+    images: "NoteImages | None" = None,
+) -> pa.Table:
     """A row per candidate of the example requests and run, see SCHEMA; none without a run.
 
     ``rank`` is the place the run gives the note, from 1; equal scores share the better place.
@@ -61,6 +73,7 @@ def examples(connection: "duckdb.DuckDBPyConnection", task: str, runs: list[Scor
     candidates = connection.execute(
         CANDIDATES, {"test": f"{task}_test", "rows": chosen.tolist()}
     ).fetchall()
+    covers = {pid: _cover(images, pid) for _, _, pid, *_ in candidates}
     rows = []
     for run in runs:
         inside = np.isin(run.qid, chosen)
@@ -76,6 +89,7 @@ def examples(connection: "duckdb.DuckDBPyConnection", task: str, runs: list[Scor
                     "query": query,
                     "pid": pid,
                     "note_title": title,
+                    "cover": covers[pid],
                     "shown_rank": shown_rank,
                     "is_clicked": is_clicked,
                     "run": run.name,
@@ -84,3 +98,14 @@ def examples(connection: "duckdb.DuckDBPyConnection", task: str, runs: list[Scor
                 }
             )
     return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _cover(images: "NoteImages | None", note_idx: int) -> str | None:
+    """A small picture of the note's cover as a data address."""
+    image = None if images is None else images.open(note_idx)
+    if image is None:
+        return None
+    image.thumbnail((COVER_SIDE, COVER_SIDE))
+    data = io.BytesIO()
+    image.save(data, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"

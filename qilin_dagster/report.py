@@ -67,6 +67,7 @@ from qilin_dagster.report_charts import (
     session_position_chart,
 )
 from qilin_dagster.report_checks import checks_section
+from qilin_dagster.report_images import IMAGES_QUERY, images_section
 from qilin_dagster.report_paper import paper_beside_ours
 
 if TYPE_CHECKING:
@@ -186,6 +187,8 @@ QUERIES = {
         f"evaluation.{name}": f"from evaluation.{name}"
         for name in ("comparisons", "slices", "calibration", "examples", "retrieval", "history")
     },
+    "core.images": IMAGES_QUERY,
+    "ablation.image_worth": "from ablation.image_worth",
     "evaluation.checks": "from evaluation.checks",
     "evaluation.audit": AUDIT_QUERY,
 }
@@ -378,6 +381,7 @@ def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
         *([anchors()] if numbers["evaluation.leaderboard"].rows else []),
         *(leaderboard(numbers, provenance, task) for task in CHANNELS),
         report_runs.retrieval(numbers),
+        images_section(numbers),
         checks_section(numbers["evaluation.checks"].rows, numbers["evaluation.checks"].why_empty),
         provenance_section(provenance),
     ]

@@ -46,6 +46,7 @@ RUN_LABELS = {
     "bi_encoder": "Bi-encoder",
     "cross_encoder": "Cross-encoder",
     "dcn_v2": "DCN-V2",
+    "vlm": "Vision-language",
 }
 HEADLINE_METRIC = "mrr@10"
 METRIC_LABELS = {
@@ -98,7 +99,7 @@ class Column:
 class Cell:
     """One table cell: the value, a small second line, and a bar of that share of its width.
 
-    ``id`` makes it the target of links.
+    ``id`` makes it the target of links; ``image`` is a data address of a picture to stand beside.
     """
 
     text: str
@@ -106,6 +107,7 @@ class Cell:
     bar: float | None = None
     tone: str = ""
     id: str = ""
+    image: str = ""
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,10 @@ def percent(value: Any, digits: int = 1) -> str:
 def signed(text: str) -> str:
     """With its sign, except nothing and zero."""
     return text if text.startswith(("−", NOTHING)) or not text.strip("0.% p") else f"+{text}"
+
+
+def p_value(value: Any) -> str:
+    return "< 0.001" if is_number(value) and value < 0.001 else number(value, 3)
 
 
 def measured(measure: str, value: Any) -> str:

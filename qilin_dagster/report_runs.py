@@ -22,6 +22,7 @@ from qilin_dagster.report_blocks import (
     metric_label,
     missing,
     number,
+    p_value,
     percent,
     percent_interval,
     run_label,
@@ -123,7 +124,7 @@ def _comparisons(rows: list[Row], task: str) -> list[Block]:
             Cell(run_label(row["run_a"]), tone="model"),
             Cell(run_label(row["run_b"]), tone=row["kind_b"]),
             Cell(signed(number(row["difference"], 4)), detail=interval(row["low"], row["high"])),
-            Cell(_p_value(row["p_holm"])),
+            Cell(p_value(row["p_holm"])),
             Cell("yes" if row["is_resolvable"] else "no"),
         )
         for row in rows
@@ -140,10 +141,6 @@ def _comparisons(rows: list[Row], task: str) -> list[Block]:
         Text(text),
         Table(f"table-comparisons-{task}", caption, columns, body),
     ]
-
-
-def _p_value(value: float) -> str:
-    return "< 0.001" if value < 0.001 else number(value, 3)
 
 
 def _slices(rows: list[Row], task: str) -> list[Block]:
@@ -243,7 +240,11 @@ def _examples(rows: list[Row], task: str) -> list[Block]:
         notes = {row["pid"]: row for row in of_request}
         body = tuple(
             (
-                Cell(note["note_title"] or NOTHING, tone="model" if note["is_clicked"] else ""),
+                Cell(
+                    note["note_title"] or NOTHING,
+                    tone="model" if note["is_clicked"] else "",
+                    image=note["cover"] or "",
+                ),
                 Cell("clicked" if note["is_clicked"] else ""),
                 Cell(count(note["shown_rank"])),
                 *(

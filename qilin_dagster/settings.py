@@ -22,7 +22,8 @@ class Settings:
     threads and 60 % of the machine's memory. ``spill`` is where DuckDB puts what does not fit into
     memory, by default ``.spill`` in the lake. ``device`` is a torch device or "auto".
     ``checkpoint`` is what the text rankers start from: a local folder with a BERT, or a name of
-    the hub that ``hf download`` has fetched; None for small new ones.
+    the hub that ``hf download`` has fetched; None for small new ones. ``vlm_checkpoint`` is the
+    same for the vision-language ranker and the visual features: a Qwen-VL.
     ``max_quarantined`` is the share of a published table above which a build stops, 0 to 1 (None:
     see quarantine.py); with ``is_strict`` it stops at the first row set aside.
     """
@@ -36,6 +37,7 @@ class Settings:
     search_clock_offset: str = "auto"
     device: str = "auto"
     checkpoint: str | None = None
+    vlm_checkpoint: str | None = None
     max_quarantined: float | None = None
     is_strict: bool = False
 
@@ -54,6 +56,7 @@ class Settings:
             search_clock_offset=os.environ.get("QILIN_SEARCH_CLOCK_OFFSET") or "auto",
             device=os.environ.get("QILIN_DEVICE") or "auto",
             checkpoint=os.environ.get("QILIN_CHECKPOINT") or None,
+            vlm_checkpoint=os.environ.get("QILIN_VLM_CHECKPOINT") or None,
             max_quarantined=_share("QILIN_MAX_QUARANTINED"),
             is_strict=_switch("QILIN_STRICT"),
         )

@@ -4,7 +4,7 @@ Slices by what was clicked are chosen by the outcome: they compare runs on the s
 say nothing about how hard such requests are before anybody clicks.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -104,18 +104,24 @@ order by r.row_number
 """
 
 
+def request_attributes(connection: "duckdb.DuckDBPyConnection", task: str) -> dict[str, list[Any]]:
+    """Columns of ATTRIBUTES: row_number and what each test request with a click is like."""
+    columns = connection.execute(
+        ATTRIBUTES, {"train": f"{task}_train", "test": f"{task}_test"}
+    ).fetchnumpy()
+    return {name: np.ma.getdata(column).tolist() for name, column in columns.items()}
+
+
 def slices(
     connection: "duckdb.DuckDBPyConnection", task: str, requests: RequestMetrics
 ) -> pa.Table:
     """A row per slice, its value, run and metric, see SCHEMA; intervals (95 %) over users."""
-    attributes = connection.execute(
-        ATTRIBUTES, {"train": f"{task}_train", "test": f"{task}_test"}
-    ).fetchnumpy()
-    row_number = np.ma.getdata(attributes.pop("row_number"))
+    attributes = request_attributes(connection, task)
+    row_number = np.array(attributes.pop("row_number"))
     rows: list[dict[str, object]] = []
     for name, column in attributes.items():
-        for value in sorted({text for text in np.ma.getdata(column).tolist() if text}):
-            inside = np.isin(requests.row_number, row_number[np.ma.getdata(column) == value])
+        for value in sorted({text for text in column if text}):
+            inside = np.isin(requests.row_number, row_number[np.array(column) == value])
             rows += [
                 {"task": task, "slice": name, "slice_value": value, **row}
                 for row in _metrics(requests, inside)

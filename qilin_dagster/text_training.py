@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.ranking_data import TooLittleData
-from models.recipes import BiEncoderRecipe, CrossEncoderRecipe, TextRecipe
+from models.recipes import BiEncoderRecipe, CrossEncoderRecipe, Task, TextRecipe
 from qilin_dagster.errors import InputError
 from qilin_dagster.lake import Written
 from qilin_dagster.leaderboard import ScoredRun, read_candidates
@@ -28,6 +28,8 @@ from qilin_dagster.training import (
     not_trained,
     report_epoch,
     request_starts,
+    save_visual_inputs,
+    visual_inputs,
     write_run,
 )
 
@@ -38,8 +40,9 @@ if TYPE_CHECKING:
     from models.bi_encoder import BiEncoder, FoundNotes
     from models.loop import TrainingHistory
     from models.text_data import NoteTexts, TextRequests
+    from qilin_dagster.note_images import NoteImages
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 # Of a pseudo-query, which has a hundred words, BM25 looks for the first: the newest click.
 WORDS_LOOKED_FOR = 8
 
@@ -48,13 +51,15 @@ WORDS_LOOKED_FOR = 8
 class TextSources:
     """Snapshot folders, and one that outlives a killed build: checkpoints and shards lie there.
 
-    ``note_words`` is for the hard negatives of a bi-encoder.
+    ``note_words`` is for the hard negatives of a bi-encoder; ``note_images`` are the covers that
+    the recipe sees, if any.
     """
 
     features: Path
     note_tokens: Path
     note_words: Path | None
     unfinished: Path
+    note_images: "NoteImages | None" = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,14 @@ def train_text_ranker(
 
     Raises InputError when the stored tokens are not those of the recipe's checkpoint.
     """
-    corpus = _Corpus.read(connection, sources, recipe)
+    corpus = Corpus.read(connection, sources, recipe.task)
+    if corpus.tokens.checkpoint != recipe.encoder.checkpoint:
+        raise InputError(
+            f"{recipe.name} is to start from {recipe.encoder.checkpoint or 'a new encoder'}, "
+            "and features.note_tokens holds tokens of "
+            f"{corpus.tokens.checkpoint or 'the notes'}: "
+            "build features.note_tokens with the same QILIN_CHECKPOINT"
+        )
     try:
         if isinstance(recipe, BiEncoderRecipe):
             trained = _train_bi_encoder(connection, sources, corpus, recipe, folder, device, report)
@@ -103,7 +115,7 @@ def train_text_ranker(
 def _train_bi_encoder(
     connection: "duckdb.DuckDBPyConnection",
     sources: TextSources,
-    corpus: "_Corpus",
+    corpus: "Corpus",
     recipe: BiEncoderRecipe,
     folder: Path,
     device: str,
@@ -113,6 +125,12 @@ def _train_bi_encoder(
     from models.loop import device_named
 
     texts = corpus.texts()
+    visual, inputs = visual_inputs(
+        sources.note_images, corpus.notes_and_none(), corpus.is_shown_in_fit()
+    )
+    if inputs is not None:
+        texts = dataclasses.replace(texts, visual=visual)
+        save_visual_inputs(inputs, folder)
     fit, fit_ids = corpus.fit()
     found = _found_by_bm25(connection, sources, corpus, fit_ids, fit, recipe, report)
     model, negatives, history = train(
@@ -132,14 +150,14 @@ def _train_bi_encoder(
     score = scores(model, texts, test, recipe, device_named(device))
     if recipe.task == "search":
         facts |= _search_all(
-            connection, sources, corpus, test, model, recipe, folder, device, report
+            connection, sources, corpus, texts, test, model, recipe, folder, device, report
         )
     return _Trained(score, history, counted_negatives(negatives, found), facts)
 
 
 def _train_cross_encoder(
     sources: TextSources,
-    corpus: "_Corpus",
+    corpus: "Corpus",
     recipe: CrossEncoderRecipe,
     folder: Path,
     device: str,
@@ -166,7 +184,7 @@ def _train_cross_encoder(
 
 
 @dataclass(frozen=True)
-class _Corpus:
+class Corpus:
     """The notes' tokens, and the candidates of all folds with their queries' texts."""
 
     tokens: NoteTokens
@@ -175,27 +193,20 @@ class _Corpus:
 
     @classmethod
     def read(
-        cls, connection: "duckdb.DuckDBPyConnection", sources: TextSources, recipe: TextRecipe
-    ) -> "_Corpus":
+        cls, connection: "duckdb.DuckDBPyConnection", sources: TextSources, task: Task
+    ) -> "Corpus":
         import polars as pl
 
         tokens = read_note_tokens(sources.note_tokens)
-        if tokens.checkpoint != recipe.encoder.checkpoint:
-            raise InputError(
-                f"{recipe.name} is to start from {recipe.encoder.checkpoint or 'a new encoder'}, "
-                f"and features.note_tokens holds tokens of {tokens.checkpoint or 'the notes'}: "
-                "build features.note_tokens with the same QILIN_CHECKPOINT"
-            )
-
         table = pl.read_parquet(
             sources.features / "part-0.parquet",
             columns=["request_id", "row_number", "fold", "note_idx", "label"],
         )
-        column = "query" if recipe.task == "search" else "pseudo_query"
+        column = "query" if task == "search" else "pseudo_query"
         queries = connection.execute(
             f"select request_id, {column} from core.requests "
             "where channel = $1 and split in ('train', 'test')",
-            [recipe.task],
+            [task],
         ).fetchall()
         return cls(
             tokens,
@@ -207,6 +218,14 @@ class _Corpus:
         from models.text_data import NoteTexts
 
         return NoteTexts(self.tokens.notes, self.tokens.special)
+
+    def notes_and_none(self) -> "NDArray[np.int64]":
+        """note_idx of the rows of the notes; -1 for the last, which is no note."""
+        return np.append(self.tokens.note_idx, -1)
+
+    def is_shown_in_fit(self) -> "NDArray[np.bool_]":
+        """Which rows of the notes the fit fold showed."""
+        return np.isin(self.notes_and_none(), self.of("fit")["note_idx"].to_numpy())
 
     def fit(self) -> "tuple[TextRequests, NDArray[np.int64]]":
         """The fit requests with a choice, and their request_id."""
@@ -256,7 +275,7 @@ class _Corpus:
 def _found_by_bm25(
     connection: "duckdb.DuckDBPyConnection",
     sources: TextSources,
-    corpus: _Corpus,
+    corpus: Corpus,
     request_ids: "NDArray[np.int64]",
     fit: "TextRequests",
     recipe: BiEncoderRecipe,
@@ -285,7 +304,8 @@ def _found_by_bm25(
 def _search_all(
     connection: "duckdb.DuckDBPyConnection",
     sources: TextSources,
-    corpus: _Corpus,
+    corpus: Corpus,
+    texts: "NoteTexts",
     test: "TextRequests",
     model: "BiEncoder",
     recipe: BiEncoderRecipe,
@@ -302,7 +322,7 @@ def _search_all(
     report(f"{recipe.name}: embedding {n_notes:,} notes")
     written = embed_notes(
         model,
-        corpus.texts(),
+        texts,
         n_notes,
         encoder.max_note_tokens,
         sources.unfinished,
@@ -313,7 +333,7 @@ def _search_all(
     rows = np.arange(test.n_requests)
     queries = embed(
         model,
-        corpus.texts(),
+        texts,
         test.queries,
         rows,
         encoder.max_query_tokens,

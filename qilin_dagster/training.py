@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     import duckdb
     from numpy.typing import NDArray
 
+    from models.visual import VisualInputs
+    from qilin_dagster.note_images import NoteImages
+
 RUN_SCHEMA = pa.schema(
     [
         ("qid", pa.int64()),
@@ -35,7 +38,7 @@ RUN_SCHEMA = pa.schema(
         ("shown_rank", pa.int64()),
     ]
 )
-CODE_VERSION = "4"
+CODE_VERSION = "5"
 CHECKPOINT = "checkpoint.safetensors"
 
 Report = Callable[[str], None]
@@ -94,6 +97,7 @@ def train_bm25(
 def train_dcn_v2(
     connection: "duckdb.DuckDBPyConnection",
     features: Path,
+    images: "NoteImages | None",
     recipe: DCNV2Recipe,
     folder: Path,
     unfinished: Path,
@@ -102,8 +106,9 @@ def train_dcn_v2(
 ) -> Written:
     """Train on the fold ``fit``, choose the epoch on ``validation``, score the test candidates.
 
-    ``features`` is the snapshot folder of the task's feature table; in ``unfinished`` a training
-    that is interrupted leaves what the next one goes on with.
+    ``features`` is the snapshot folder of the task's feature table; ``images`` are the covers that
+    the recipe sees, if any; in ``unfinished`` a training that is interrupted leaves what the next
+    one goes on with.
     """
     import polars as pl
 
@@ -112,14 +117,18 @@ def train_dcn_v2(
 
     columns = read_feature_columns(features)
     table = pl.read_parquet(features / "part-0.parquet")
+    is_fit = (table["fold"] == "fit").to_numpy()
+    visual, inputs = visual_inputs(images, table["note_idx"].to_numpy(), is_fit)
     folds = {
-        fold: ranking_data(table.filter(pl.col("fold") == fold), columns)
+        fold: ranking_data(
+            table.filter(is_in := (table["fold"] == fold).to_numpy()), columns, visual[is_in]
+        )
         for fold in ("fit", "validation", "test")
     }
     config = DCNV2Config(
         architecture=recipe.architecture,
         cardinalities=columns.vocabulary_sizes,
-        n_dense=len(columns.dense),
+        n_dense=len(columns.dense) + visual.shape[1],
         n_notes=columns.n_note_ids,
         has_history=columns.n_note_ids > 1,
     )
@@ -136,7 +145,12 @@ def train_dcn_v2(
     except TooLittleData as reason:
         return not_trained(folder, recipe, reason)
     save_weights(model, folder / "weights.safetensors")
-    facts = {"history": dataclasses.asdict(history), "dense": columns.dense}
+    save_visual_inputs(inputs, folder)
+    facts = {
+        "history": dataclasses.asdict(history),
+        "dense": columns.dense,
+        "n_visual": visual.shape[1],
+    }
     (folder / "model.json").write_text(described(recipe, facts), encoding="utf-8")
     test = table.filter(pl.col("fold") == "test")
     run = ScoredRun(
@@ -148,8 +162,31 @@ def train_dcn_v2(
     return write_run(folder, run, read_candidates(connection, recipe.task), facts)
 
 
-def ranking_data(table: Any, columns: FeatureColumns) -> RankingData:
-    """A feature table's rows as arrays; rows of one request must stand together."""
+def visual_inputs(
+    images: "NoteImages | None", note_idx: "NDArray[np.int64]", is_fit: "NDArray[np.bool_]"
+) -> "tuple[NDArray[np.float32], VisualInputs | None]":
+    """What the covers of these notes look like, (N, K); K is 0 where there are none."""
+    if images is None:
+        return np.zeros((len(note_idx), 0), dtype=np.float32), None
+    return images.inputs_of(note_idx, note_idx[is_fit])
+
+
+def save_visual_inputs(inputs: "VisualInputs | None", folder: Path) -> None:
+    """Write visual_inputs.safetensors, which the covers of other notes need to become inputs."""
+    if inputs is not None:
+        from safetensors.numpy import save_file
+
+        arrays = {"mean": inputs.mean, "directions": np.ascontiguousarray(inputs.directions)}
+        save_file(arrays, folder / "visual_inputs.safetensors")
+
+
+def ranking_data(
+    table: Any, columns: FeatureColumns, visual: "NDArray[np.float32] | None" = None
+) -> RankingData:
+    """A feature table's rows as arrays; rows of one request must stand together.
+
+    ``visual`` (N, K) are further dense inputs.
+    """
     import polars as pl
 
     starts = request_starts(table)
@@ -167,10 +204,11 @@ def ranking_data(table: Any, columns: FeatureColumns) -> RankingData:
         .to_numpy()
         .reshape(len(firsts), HISTORY_LENGTH)
     )
+    dense = table.select(columns.dense).to_numpy()
     return RankingData(
         request_offsets=np.append(starts, len(table)),
         labels=table["label"].to_numpy(),
-        dense=table.select(columns.dense).to_numpy(),
+        dense=dense if visual is None else np.hstack([dense, visual]),
         categorical=table.select(columns.categorical).to_numpy(),
         history=np.ascontiguousarray(history, dtype=np.int32),
         note_id=table["note_id"].to_numpy(),

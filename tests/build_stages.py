@@ -32,8 +32,18 @@ import qilin_dagster.leaderboard
 import qilin_dagster.report
 import qilin_dagster.training
 from models import recipes
-from models.recipes import BM25Recipe, DCNV2Recipe, Encoder, Recipe
-from qilin_dagster.assets import audit, evaluation, features, raw, reports, tables, training
+from models.recipes import BM25Recipe, DCNV2Recipe, Encoder, Recipe, VLMRecipe
+from qilin_dagster.assets import (
+    ablation,
+    audit,
+    evaluation,
+    features,
+    images,
+    raw,
+    reports,
+    tables,
+    training,
+)
 from qilin_dagster.engines import duckdb  # noqa: F401
 from qilin_dagster.lake import Lake
 from qilin_dagster.resources import Lakehouse
@@ -117,13 +127,17 @@ def stages(data: Path, lake: Path) -> Iterator[tuple[str, Callable[[], object]]]
         finally:
             connection.close()
 
-    rankers = [training.ranker(_tiny(recipe)) for recipe in training.RECIPES]
+    rankers = [
+        training.ranker(_tiny(recipe), schema)
+        for schema, made in (("training", training.RECIPES), ("ablation", ablation.RECIPES))
+        for recipe in made
+    ]
     yield "published", lambda: run(raw.published_files)
-    yield "core", views
+    yield "core", lambda: (views(), run(images.images))
     yield "audit", lambda: run(audit.audit)
     yield "features", lambda: run(*features.tables)
     yield "training", lambda: run(*rankers)
-    yield "evaluation", lambda: run(*evaluation.tables)
+    yield "evaluation", lambda: run(*evaluation.tables, ablation.image_worth)
     yield "reports", lambda: run(reports.overview)
     yield "serve", engine.serve
 
@@ -131,7 +145,8 @@ def stages(data: Path, lake: Path) -> Iterator[tuple[str, Callable[[], object]]]
 def _tiny(recipe: Recipe) -> Recipe:
     """The recipe at the least size that trains on a dozen searches."""
     limits = {"min_fit_requests": 1, "min_validation_requests": 1}
-    if isinstance(recipe, BM25Recipe):
+    # Without images the last has nothing to train.
+    if isinstance(recipe, BM25Recipe | VLMRecipe):
         return recipe
     if isinstance(recipe, DCNV2Recipe):
         smoke = recipes.dcn_v2_search_smoke()

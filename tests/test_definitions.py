@@ -85,6 +85,7 @@ def test_groups_tell_the_story() -> None:
             "features",
             "training",
             "evaluation",
+            "ablation",
             "reports",
         )
     }

@@ -68,8 +68,16 @@ create table evaluation.calibration (
     task varchar, run varchar, bin bigint, predicted_share double, clicked_share double,
     low double, high double, n_candidates bigint);
 create table evaluation.examples (
-    task varchar, row_number bigint, query varchar, pid bigint, note_title varchar,
+    task varchar, row_number bigint, query varchar, pid bigint, note_title varchar, cover varchar,
     shown_rank bigint, is_clicked boolean, run varchar, score double, rank bigint);
+create table core.images (
+    note_idx bigint, image_n bigint, is_readable boolean, reason varchar);
+create schema ablation;
+create table ablation.image_worth (
+    task varchar, comparison varchar, slice varchar, slice_value varchar, metric varchar,
+    run varchar, against varchar, mean double, mean_against double, difference double, low double,
+    high double, p_value double, p_holm double, is_told_apart boolean, n_requests bigint,
+    n_users bigint);
 create table evaluation.retrieval (
     task varchar, run varchar, protocol varchar, metric varchar, value double, low double,
     high double, n_requests bigint, n_notes bigint);
@@ -84,6 +92,7 @@ create table evaluation.audit (
     measured varchar, value double, verdict varchar, what_to_do varchar);
 """
 
+COVER = "data:image/jpeg;base64,/9j/4AAQ"
 # (source table, channel, requests)
 REQUESTS = [
     ("search_train", "search", 440),
@@ -234,7 +243,20 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
     )
     insert(
         "evaluation.examples",
-        [("search", 7, "上海 咖啡", 11, "标题|一", 1, True, "bm25", 1.5, 1)],
+        [("search", 7, "上海 咖啡", 11, "标题|一", COVER, 1, True, "bm25", 1.5, 1)],
+    )
+    insert("core.images", [(11, 1, True, None), (12, 1, False, "image is missing")])
+    worth = ("mrr@10", "vlm", "vlm_text_only", 0.53, 0.5, 0.03, 0.01, 0.05, 0.002)
+    insert(
+        "ablation.image_worth",
+        [
+            (task, "cover on, against off", *kind, *worth, *tested, 62, 40)
+            for task in ("search", "recommendation")
+            for kind, tested in (
+                (("all", "all"), (0.004, True)),
+                (("query source", "typed"), (None, None)),
+            )
+        ],
     )
     insert(
         "evaluation.retrieval",

@@ -69,6 +69,7 @@ def example(**changes: Any) -> Row:
         "query": "上海 咖啡",
         "pid": 1,
         "note_title": "标题",
+        "cover": None,
         "shown_rank": 2,
         "is_clicked": True,
         "run": "bm25",

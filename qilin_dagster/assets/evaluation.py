@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from models.recipes import TASKS
+from qilin_dagster.assets.features import NOTE_IMAGES
 from qilin_dagster.assets.tables import Metadata, table_asset
 from qilin_dagster.assets.training import RECIPES
 from qilin_dagster.lake import Manifest, write_rows
@@ -20,7 +21,7 @@ RUNS = tuple(f"training.{recipe.name}" for recipe in RECIPES)
 READS = ("core.impressions", "core.requests", *RUNS)
 PER_REQUEST = "evaluation.per_request"
 SLICES_READ = ("core.impressions", "core.requests", "core.notes", PER_REQUEST)
-EXAMPLES_READ = (*READS, "core.notes")
+EXAMPLES_READ = (*READS, "core.notes", NOTE_IMAGES)
 # They look for notes in the whole corpus, too.
 FIRST_STAGES = ("training.bm25_search", "training.bi_encoder_search")
 HEADLINE = ("mrr@10", "map@10", "ndcg@10", "gauc")
@@ -38,7 +39,7 @@ NUMPY_TABLE = {"numpy", "table"}
 def leaderboard(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     from qilin_dagster.leaderboard import CODE_VERSION, leaderboard, read_candidates, read_runs
 
-    manifest = _publish(
+    manifest = publish_by_task(
         lakehouse,
         table,
         READS,
@@ -76,7 +77,7 @@ def per_request(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     from qilin_dagster.leaderboard import read_candidates, read_runs
     from qilin_dagster.per_request import CODE_VERSION, per_request
 
-    return _publish(
+    return publish_by_task(
         lakehouse,
         table,
         READS,
@@ -99,7 +100,7 @@ def comparisons(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     from qilin_dagster.comparisons import CODE_VERSION, METRICS, comparisons
     from qilin_dagster.per_request import read_per_request
 
-    return _publish(
+    return publish_by_task(
         lakehouse,
         table,
         (PER_REQUEST,),
@@ -120,7 +121,7 @@ def slices(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     from qilin_dagster.per_request import read_per_request
     from qilin_dagster.slices import CODE_VERSION, METRICS, slices
 
-    return _publish(
+    return publish_by_task(
         lakehouse,
         table,
         SLICES_READ,
@@ -143,7 +144,7 @@ def calibration(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     from qilin_dagster.calibration import CODE_VERSION, calibration
     from qilin_dagster.leaderboard import read_candidates, read_runs
 
-    return _publish(
+    return publish_by_task(
         lakehouse,
         table,
         READS,
@@ -157,20 +158,27 @@ def calibration(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
 @table_asset(
     "evaluation.examples",
     "One row per (task, row_number, pid, run): the notes of a few test requests, spread evenly "
-    "over the test rows, with their titles, clicks, and the score and rank each run gives them.",
+    "over the test rows, with their titles, covers, clicks, and the score and rank each run gives "
+    "them.",
     EXAMPLES_READ,
     kinds={"table"},
 )
 def examples(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     from qilin_dagster.examples import CODE_VERSION, examples
     from qilin_dagster.leaderboard import read_runs
+    from qilin_dagster.note_images import read_note_images
 
-    return _publish(
+    manifest = lakehouse.store.manifest(NOTE_IMAGES)
+    assert manifest is not None
+    images = read_note_images(lakehouse.store.snapshot_folder(NOTE_IMAGES), manifest.facts)
+    return publish_by_task(
         lakehouse,
         table,
         EXAMPLES_READ,
         CODE_VERSION,
-        lambda connection, task: examples(connection, task, read_runs(connection, task, RUNS)),
+        lambda connection, task: examples(
+            connection, task, read_runs(connection, task, RUNS), images
+        ),
     ), {}
 
 
@@ -231,7 +239,7 @@ tables = [
 ]
 
 
-def _publish(
+def publish_by_task(
     lakehouse: Lakehouse,
     table: str,
     reads: tuple[str, ...],

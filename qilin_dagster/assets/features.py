@@ -1,5 +1,5 @@
 """Stage 3, features: per task a table of (request, candidate) rows, and what they were made with;
-the words and the tokens of all notes.
+the words, the tokens and the looks of all notes.
 
 Vocabularies and statistics are tables of their own, so that one can look at them and check them;
 training waits for both.
@@ -19,6 +19,7 @@ log = logging.getLogger("qilin")
 
 NOTE_WORDS = "features.note_words"
 NOTE_TOKENS = "features.note_tokens"
+NOTE_IMAGES = "features.note_images"
 READS = ("core.impressions", "core.requests", "core.notes", "core.users", NOTE_WORDS)
 # What the checks compare with, and nothing is made from.
 COMPARED_WITH = ("core.relevance_labels",)
@@ -171,8 +172,57 @@ def note_tokens(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     }
 
 
+@table_asset(
+    NOTE_IMAGES,
+    "One row per (note_idx): a note with an image that can be read, and which is its cover. Beside "
+    "the table, what every different cover looks like as a memory-mappable array, for rankers that "
+    "take it as input. Without images it holds no row.",
+    ("core.images", "core.notes"),
+    kinds={"python", "table"},
+)
+def note_images(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
+    from qilin_dagster.image_facts import registered_folder
+    from qilin_dagster.note_images import CODE_VERSION, READS, build_note_images
+
+    engine, lake = lakehouse.engine(), lakehouse.store
+    settings = lakehouse.settings
+    checkpoint = settings.vlm_checkpoint or ""
+    inputs = {**engine.inputs(READS), "checkpoint": checkpoint}
+    earlier = lake.manifest(table)
+    is_same = earlier is not None and (
+        (earlier.inputs["checkpoint"], earlier.code_version) == (checkpoint, CODE_VERSION)
+    )
+    connection = engine.connect(READS)
+    try:
+        manifest = lake.publish(
+            table,
+            inputs=inputs,
+            code_version=CODE_VERSION,
+            write=lambda folder: build_note_images(
+                connection,
+                registered_folder(lake),
+                settings.vlm_checkpoint,
+                lake.snapshot_folder(table) if is_same else None,
+                folder,
+                lake.unfinished_folder(table, inputs=inputs, code_version=CODE_VERSION),
+                settings.device,
+                log.info,
+            ),
+        )
+    finally:
+        connection.close()
+    log.info("%s: %s covers", table, f"{manifest.n_rows:,}")
+    return manifest, {
+        **_columns(manifest),
+        "different images": manifest.facts["n_images"],
+        "numbers of an image": manifest.facts["n_numbers"],
+        "seen by": manifest.facts["seen_by"],
+    }
+
+
 tables = [
     note_words,
     *(make(task) for make in (_ranking_features, _vocabularies, _statistics) for task in TASKS),
     note_tokens,
+    note_images,
 ]

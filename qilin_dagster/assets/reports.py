@@ -28,11 +28,13 @@ READS = (
     "evaluation.retrieval",
     "evaluation.history",
     "evaluation.audit",
+    "core.images",
+    "ablation.image_worth",
 )
 FACTS = ("published.data_set", "published.clock")
 PACKAGES = ("qilin-lakehouse", "duckdb", "polars", "dagster", "torch", "great-expectations")
 # Raise when the page changes for the same tables.
-CODE_VERSION = "4"
+CODE_VERSION = "5"
 
 
 @dg.asset(

@@ -1,4 +1,4 @@
-"""Stage 4, training: a recipe in, weights and a run file out; four rankers a task."""
+"""Stage 4, training: a recipe in, weights and a run file out; five rankers a task."""
 
 import dataclasses
 import hashlib
@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -17,11 +18,15 @@ from models.recipes import (
     DCNV2Recipe,
     Recipe,
     TextRecipe,
+    VLMRecipe,
 )
-from qilin_dagster.assets.features import NOTE_TOKENS, NOTE_WORDS
+from qilin_dagster.assets.features import NOTE_IMAGES, NOTE_TOKENS, NOTE_WORDS
 from qilin_dagster.assets.tables import Metadata, table_asset
 from qilin_dagster.lake import Manifest, Written
 from qilin_dagster.resources import Lakehouse
+
+if TYPE_CHECKING:
+    from qilin_dagster.note_images import NoteImages
 
 log = logging.getLogger("qilin")
 
@@ -68,43 +73,47 @@ def _bm25(recipe: BM25Recipe) -> dg.AssetsDefinition:
     return train
 
 
-def _dcn_v2(recipe: DCNV2Recipe) -> dg.AssetsDefinition:
+def _dcn_v2(recipe: DCNV2Recipe, schema: str) -> dg.AssetsDefinition:
     features = f"features.{recipe.task}_ranking"
     made_with = [f"features.{recipe.task}_{name}" for name in ("vocabularies", "statistics")]
     description = (
         "One row per (qid, pid): the score of a test candidate by DCN-V2 (Wang et al. 2021, "
         "matrix crosses), trained on the exposures of the click log; the epoch is chosen on the "
-        "last hours of train, never on test."
+        f"last hours of train, never on test.{_of_covers(recipe)}"
     )
+    reads = (features, *_images_read(recipe))
 
     # Of the last two only the checks are needed: what they hold stands beside the first, too.
-    @table_asset(f"training.{recipe.name}", description, (features, *made_with), kinds={"pytorch"})
+    @table_asset(f"{schema}.{recipe.name}", description, (*reads, *made_with), kinds={"pytorch"})
     def train(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
-        from qilin_dagster.training import CODE_VERSION, train_dcn_v2
+        from models.ranking_data import TooLittleData
+        from qilin_dagster.training import CODE_VERSION, not_trained, train_dcn_v2
+        from qilin_dagster.vlm_training import NO_IMAGES
 
         settings = lakehouse.settings
         seeded = dataclasses.replace(
             recipe, training=dataclasses.replace(recipe.training, seed=settings.seed)
         )
-        engine = lakehouse.engine()
+        engine, lake = lakehouse.engine(), lakehouse.store
         connection = engine.connect(TEST_CANDIDATES)
-        try:
-            return _publish(
-                lakehouse,
-                table,
+
+        def write(folder: Path, unfinished: Path) -> Written:
+            images = _images(lakehouse, seeded)
+            if schema == "ablation" and images is not None and len(images.note_idx) == 0:
+                return not_trained(folder, seeded, TooLittleData(NO_IMAGES))
+            return train_dcn_v2(
+                connection,
+                lake.snapshot_folder(features),
+                images,
                 seeded,
-                engine.inputs((features,)),
-                CODE_VERSION,
-                lambda folder, unfinished: train_dcn_v2(
-                    connection,
-                    lakehouse.store.snapshot_folder(features),
-                    seeded,
-                    folder,
-                    unfinished,
-                    settings.device,
-                    log.info,
-                ),
+                folder,
+                unfinished,
+                settings.device,
+                log.info,
             )
+
+        try:
+            return _publish(lakehouse, table, seeded, engine.inputs(reads), CODE_VERSION, write)
         finally:
             connection.close()
 
@@ -120,37 +129,50 @@ TEXT_RANKERS = {
         "a cross-encoder: a BERT reads query and note together; learned on the exposures of each "
         "request against each other"
     ),
+    VLMRecipe: (
+        "a vision-language model: a Qwen-VL reads query, cover and note together; learned on the "
+        "exposures of each request against each other"
+    ),
 }
 
 
-def _text_ranker(recipe: TextRecipe) -> dg.AssetsDefinition:
+def _text_ranker(recipe: TextRecipe | VLMRecipe, schema: str) -> dg.AssetsDefinition:
     features = f"features.{recipe.task}_ranking"
     # Hard negatives are found by words.
     words = (NOTE_WORDS,) if isinstance(recipe, BiEncoderRecipe) else ()
-    reads = (features, NOTE_TOKENS, *words, "core.requests")
+    # A checkpoint's tokens are cut from the texts themselves.
+    texts = ("core.notes",) if isinstance(recipe, VLMRecipe) else ()
+    reads = (features, NOTE_TOKENS, *words, *_images_read(recipe), *texts, "core.requests")
     description = (
         "One row per (qid, pid): the score of a test candidate by "
         f"{TEXT_RANKERS[type(recipe)]}. "
         + ("" if recipe.task == "search" else "The query is the titles of recent clicks. ")
-        + "The epoch is chosen on the last hours of train, never on test."
+        + f"The epoch is chosen on the last hours of train, never on test.{_of_covers(recipe)}"
     )
 
     # Candidates are read from impressions, from which the feature table was made, too.
     @table_asset(
-        f"training.{recipe.name}", description, (*reads, "core.impressions"), kinds={"pytorch"}
+        f"{schema}.{recipe.name}", description, (*reads, "core.impressions"), kinds={"pytorch"}
     )
     def train(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
-        from qilin_dagster.text_training import CODE_VERSION, TextSources, train_text_ranker
+        from qilin_dagster import text_training, vlm_training
+        from qilin_dagster.text_training import TextSources
 
         settings = lakehouse.settings
         chosen = recipe
-        if settings.checkpoint is not None:
-            chosen = recipes.from_checkpoint(recipe, settings.checkpoint)
+        if isinstance(chosen, VLMRecipe):
+            code_version = vlm_training.CODE_VERSION
+            if settings.vlm_checkpoint is not None:
+                chosen = recipes.vlm_from_checkpoint(chosen, settings.vlm_checkpoint)
+        else:
+            code_version = text_training.CODE_VERSION
+            if settings.checkpoint is not None:
+                chosen = recipes.from_checkpoint(chosen, settings.checkpoint)
         seeded = dataclasses.replace(
             chosen, training=dataclasses.replace(chosen.training, seed=settings.seed)
         )
         engine, lake = lakehouse.engine(), lakehouse.store
-        connection = engine.connect(TEST_CANDIDATES)
+        connection = engine.connect((*TEST_CANDIDATES, *texts))
 
         def write(folder: Path, unfinished: Path) -> Written:
             sources = TextSources(
@@ -158,15 +180,56 @@ def _text_ranker(recipe: TextRecipe) -> dg.AssetsDefinition:
                 note_tokens=lake.snapshot_folder(NOTE_TOKENS),
                 note_words=lake.snapshot_folder(NOTE_WORDS) if words else None,
                 unfinished=unfinished,
+                note_images=_images(lakehouse, seeded),
             )
-            return train_text_ranker(connection, sources, seeded, folder, settings.device, log.info)
+            if isinstance(seeded, VLMRecipe):
+                train = vlm_training.train_vlm
+                return train(connection, sources, seeded, folder, settings.device, log.info)
+            return text_training.train_text_ranker(
+                connection, sources, seeded, folder, settings.device, log.info
+            )
 
         try:
-            return _publish(lakehouse, table, seeded, engine.inputs(reads), CODE_VERSION, write)
+            return _publish(lakehouse, table, seeded, engine.inputs(reads), code_version, write)
         finally:
             connection.close()
 
     return train
+
+
+def _images_read(recipe: DCNV2Recipe | TextRecipe | VLMRecipe) -> tuple[str, ...]:
+    """The table of covers, where the recipe sees them; a VLM also asks it whether there are any."""
+    if isinstance(recipe, VLMRecipe) or (
+        not isinstance(recipe, CrossEncoderRecipe) and recipe.covers != "none"
+    ):
+        return (NOTE_IMAGES,)
+    return ()
+
+
+def _images(
+    lakehouse: Lakehouse, recipe: DCNV2Recipe | TextRecipe | VLMRecipe
+) -> "NoteImages | None":
+    """The covers as the recipe is to see them."""
+    from qilin_dagster.note_images import read_note_images
+
+    if not _images_read(recipe) or isinstance(recipe, CrossEncoderRecipe):
+        return None
+    manifest = lakehouse.store.manifest(NOTE_IMAGES)
+    assert manifest is not None
+    images = read_note_images(lakehouse.store.snapshot_folder(NOTE_IMAGES), manifest.facts)
+    return images.shuffled(recipe.training.seed) if recipe.covers == "shuffled" else images
+
+
+def _of_covers(recipe: DCNV2Recipe | TextRecipe | VLMRecipe) -> str:
+    """What is said of covers that are not as they come."""
+    if isinstance(recipe, CrossEncoderRecipe):
+        return ""
+    if recipe.covers == "shuffled":
+        return " Each note has the cover of another, as a control."
+    if isinstance(recipe, VLMRecipe):
+        alone = "" if recipe.reads_text else " It reads nothing of the note but its cover."
+        return " It sees no covers." if recipe.covers == "none" else alone
+    return " It is told what the cover looks like." if recipe.covers == "own" else ""
 
 
 def _publish(
@@ -231,20 +294,22 @@ RECIPES: tuple[Recipe, ...] = (
     recipes.bi_encoder_search(),
     recipes.cross_encoder_search(),
     recipes.dcn_v2_search(),
+    recipes.vlm_search(),
     recipes.bm25_recommendation(),
     recipes.bi_encoder_recommendation(),
     recipes.cross_encoder_recommendation(),
     recipes.dcn_v2_recommendation(),
+    recipes.vlm_recommendation(),
 )
 
 
-def ranker(recipe: Recipe) -> dg.AssetsDefinition:
+def ranker(recipe: Recipe, schema: str = "training") -> dg.AssetsDefinition:
     """The asset that a recipe is run by."""
     if isinstance(recipe, BM25Recipe):
         return _bm25(recipe)
     if isinstance(recipe, DCNV2Recipe):
-        return _dcn_v2(recipe)
-    return _text_ranker(recipe)
+        return _dcn_v2(recipe, schema)
+    return _text_ranker(recipe, schema)
 
 
 rankers = [ranker(recipe) for recipe in RECIPES]

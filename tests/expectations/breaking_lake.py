@@ -54,7 +54,67 @@ def sliced(assignments: str) -> Break:
     )
 
 
+ONE_COVER = "note_idx = (select min(note_idx) from core.images where image_n = 2 and is_readable)"
+VARIANT = "ablation.vlm_text_only_search"
+ONE_OF_VARIANT = f"rowid = (select min(rowid) from {VARIANT})"
+ONE_WORTH = (
+    "rowid = (select min(rowid) from ablation.image_worth where slice = 'all' and low is not null)"
+)
+ONE_IMAGE = "rowid = (select min(rowid) from core.images where is_readable)"
 BREAKS: dict[str, dict[str, Break]] = {
+    "features.note_images": {
+        "covers_are_the_first_readable_images": change(
+            f"update features.note_images set image_n = 2 where {ONE_COVER}",
+            "contents_are_those_verified",
+        ),
+        "contents_are_those_verified": change(
+            f"update features.note_images set content_hash = 'other' where {ONE_COVER}"
+        ),
+        "every_note_with_a_readable_image_is_here": change(
+            f"delete from features.note_images where {ONE_COVER}"
+        ),
+    },
+    "ablation.vlm_text_only_search": {
+        "every_test_candidate_is_scored": change(f"delete from {VARIANT} where {ONE_OF_VARIANT}"),
+        "only_test_candidates_are_scored": change(
+            f"insert into {VARIANT} select qid, 987654321, score, shown_rank from {VARIANT} "
+            f"where {ONE_OF_VARIANT}"
+        ),
+        "scores_are_finite": change(f"update {VARIANT} set score = 'nan' where {ONE_OF_VARIANT}"),
+    },
+    "ablation.image_worth": {
+        "differences_are_of_their_means": change(
+            f"update ablation.image_worth set mean = mean + 0.1 where {ONE_WORTH}"
+        ),
+        "intervals_hold_their_difference": change(
+            f"update ablation.image_worth set low = difference + 0.1 where {ONE_WORTH}"
+        ),
+        "slices_are_parts_of_all": change(
+            "update ablation.image_worth set n_requests = 100 * n_requests where rowid = "
+            "(select min(rowid) from ablation.image_worth where slice <> 'all')"
+        ),
+        "all_comparisons_are_of_the_same_requests": change(
+            f"update ablation.image_worth set n_requests = n_requests + 1 where {ONE_WORTH}"
+        ),
+    },
+    "core.images": {
+        "images_are_of_known_notes": change(
+            f"update core.images set path = 'image/part_0/other.jpg' where {ONE_IMAGE}"
+        ),
+        "readable_images_are_measured": change(
+            f"update core.images set content_hash = null where {ONE_IMAGE}"
+        ),
+        "unreadable_images_say_why": change(
+            "update core.images set reason = null where not is_readable"
+        ),
+        "no_image_was_refused_as_an_attack": change(
+            "update core.images set reason = 'image has too many pixels' where not is_readable"
+        ),
+        "few_images_are_unreadable": change(
+            "update core.images set is_readable = false, reason = 'image is corrupt' "
+            "where image_n = 1"
+        ),
+    },
     "bias.click_rate_by_position": {
         "position_bin_is_0_to_11": change(
             "update bias.click_rate_by_position set position_bin = position_bin + 1"

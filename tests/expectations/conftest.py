@@ -41,7 +41,10 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
     changed: list[tuple[duckdb.DuckDBPyConnection, str]] = []
 
     def change(relation: str, statements: str) -> duckdb.DuckDBPyConnection:
-        is_log = relation.startswith(("quarantine.", "raw.", "core."))
+        is_log = relation.startswith(("quarantine.", "raw.", "core.")) and (
+            # Of files, which the log does not have.
+            relation != "core.images"
+        )
         connection: duckdb.DuckDBPyConnection = request.getfixturevalue(
             "valid" if is_log else "lake"
         )

@@ -8,15 +8,20 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from models.recipes import TASKS, Task
 from qilin_dagster import comparisons
+from qilin_dagster.assets import ablation
 from qilin_dagster.assets.training import RECIPES
 from qilin_dagster.calibration import calibration
 from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.examples import examples
 from qilin_dagster.features import build_features, statistics_rows, vocabulary_rows
+from qilin_dagster.image_facts import build_images, fingerprints
+from qilin_dagster.image_worth import image_worth
 from qilin_dagster.leaderboard import leaderboard, read_candidates, read_runs
+from qilin_dagster.note_images import build_note_images
 from qilin_dagster.note_tokens import build_note_tokens
 from qilin_dagster.note_words import build_note_words
 from qilin_dagster.per_request import per_request, read_per_request
@@ -26,7 +31,7 @@ from qilin_dagster.sources.twin import write_twin
 from tests.conftest import build_views
 
 SCALE = 0.004
-SCHEMAS = ("core", "bias", "features", "training", "evaluation")
+SCHEMAS = ("core", "bias", "features", "training", "evaluation", "ablation")
 
 
 def build(folder: Path) -> duckdb.DuckDBPyConnection:
@@ -41,10 +46,12 @@ def build(folder: Path) -> duckdb.DuckDBPyConnection:
     _store_core(connection, engine)
     for schema in SCHEMAS[2:]:
         connection.execute(f"create schema {schema}")
+    _store_images(connection, folder / "data")
     words = _store_note_words(connection, folder)
     for task in TASKS:
         _store_features(connection, words, task, folder)
     _store_note_tokens(connection, folder)
+    _store_note_images(connection, folder)
     _store_runs(connection)
     _store_retrieval(connection)
     for relation in relations(connection):
@@ -85,6 +92,26 @@ def _store_features(
     connection.execute(f"create table features.{task}_statistics as from statistics")
 
 
+def _store_images(connection: duckdb.DuckDBPyConnection, data: Path) -> None:
+    """Files for some of the notes that search requests show, each note's of its own colour."""
+    notes = connection.execute(
+        "select note_idx, image_path_list from core.notes "
+        "where n_images > 0 and note_idx in (select note_idx from core.impressions "
+        "where channel = 'search') order by note_key limit 60"
+    ).fetchall()
+    for number, (_, paths) in enumerate(notes):
+        for path in paths[not number :]:
+            (data / path).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (32, 40), (4 * number, 90, 240 - 4 * number)).save(data / path)
+    folder = data.parent / "images"
+    folder.mkdir()
+    build_images(connection, data, fingerprints(data), None, folder, data.parent / "left", 1)
+    connection.execute(
+        f"create table core.images as from read_parquet('{folder}/part-0.parquet')"
+        f"where note_idx in {tuple(note for note, _ in notes)}"
+    )
+
+
 def _store_note_words(connection: duckdb.DuckDBPyConnection, folder: Path) -> Path:
     folder = folder / "note_words"
     folder.mkdir()
@@ -101,6 +128,15 @@ def _store_note_tokens(connection: duckdb.DuckDBPyConnection, folder: Path) -> N
     build_note_tokens(connection, None, folder, print)
     connection.execute(
         f"create table features.note_tokens as from read_parquet('{folder}/part-0.parquet')"
+    )
+
+
+def _store_note_images(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    own = folder / "note_images"
+    own.mkdir()
+    build_note_images(connection, folder / "data", None, None, own, folder / "left", "cpu", print)
+    connection.execute(
+        f"create table features.note_images as from read_parquet('{own}/part-0.parquet')"
     )
 
 
@@ -123,10 +159,12 @@ def _store_retrieval(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _store_runs(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("select setseed(0.5)")
-    for recipe in RECIPES:
+    named = [("training", recipe) for recipe in RECIPES]
+    named += [("ablation", recipe) for recipe in ablation.RECIPES]
+    for schema, recipe in named:
         connection.execute(
             f"""
-            create table training.{recipe.name} as
+            create table {schema}.{recipe.name} as
             select r.row_number as qid, i.note_idx as pid, random() as score,
                 min(i.shown_rank) as shown_rank
             from core.impressions as i join core.requests as r using (request_id)
@@ -150,6 +188,11 @@ def _store_runs(connection: duckdb.DuckDBPyConnection) -> None:
         [comparisons.comparisons(task, requests[task]) for task in TASKS],
     )
     _store(connection, "slices", [slices(connection, task, requests[task]) for task in TASKS])
+    worth = [
+        image_worth(connection, task, tasks[task][0], read_runs(connection, task, ablation.RUNS))
+        for task in TASKS
+    ]
+    _store(connection, "image_worth", worth, "ablation")
     # Two evaluations of the same runs.
     connection.execute(
         """
@@ -161,6 +204,11 @@ def _store_runs(connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def _store(connection: duckdb.DuckDBPyConnection, name: str, parts: list[pa.Table]) -> None:
+def _store(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    parts: list[pa.Table],
+    schema: str = "evaluation",
+) -> None:
     rows = pa.concat_tables(parts)  # noqa: F841 # DuckDB reads it by name
-    connection.execute(f"create table evaluation.{name} as from rows")
+    connection.execute(f"create table {schema}.{name} as from rows")

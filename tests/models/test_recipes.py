@@ -16,14 +16,14 @@ FUNCTIONS = {
     for name, function in inspect.getmembers(recipes, inspect.isfunction)
     if function.__module__ == recipes.__name__
     and not name.startswith("_")
-    and name not in ("replace", "from_checkpoint")
+    and name not in ("replace", "from_checkpoint", "vlm_from_checkpoint")
 }
 
 
 def test_every_model_has_a_recipe_and_a_smoke_recipe_for_both_tasks():
     expected = {
         f"{model}_{task}{suffix}"
-        for model in ("bm25", "bi_encoder", "cross_encoder", "dcn_v2")
+        for model in ("bm25", "bi_encoder", "cross_encoder", "dcn_v2", "vlm")
         for task in ("search", "recommendation")
         for suffix in ("", "_smoke")
     }
@@ -55,6 +55,15 @@ def test_a_recipe_on_a_checkpoint_keeps_its_name_and_its_loss(model):
     assert chosen.encoder.checkpoint == "bert-base-chinese"
     assert chosen.training.learning_rate < recipe.training.learning_rate / 10
     assert recipes.from_checkpoint(chosen, "bert-base-chinese") == chosen
+
+
+def test_a_vlm_on_a_checkpoint_keeps_its_name_and_adapts_it():
+    recipe = FUNCTIONS["vlm_recommendation"]()
+    chosen = recipes.vlm_from_checkpoint(recipe, "Qwen/Qwen2-VL-2B-Instruct")
+    assert (chosen.name, chosen.list_size) == (recipe.name, recipe.list_size)
+    assert chosen.adapter == recipes.LoRA(rank=16)
+    assert chosen.model.max_image_tokens > recipe.model.max_image_tokens
+    assert chosen.training.precision == "bf16"
 
 
 def test_the_readme_names_every_module_and_recipe_and_its_example_runs(tmp_path, monkeypatch):

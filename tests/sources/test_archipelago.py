@@ -33,7 +33,7 @@ Row = dict[str, Any]
 
 def write(out: Path, largest: float = LARGEST, **options: Any) -> Path:
     defaults: dict[str, Any] = {"scale": SCALE, "seed": 7, "images": False, "dirty": False}
-    defaults |= {"click_model": "pbm", "leaks": True}
+    defaults |= {"click_model": "pbm", "leaks": True, "looks": True}
     chosen = generate.Options(**(defaults | options))
     generate.write(out, chosen, lambda message: None, largest)
     return out
@@ -311,7 +311,7 @@ def test_an_interrupted_merge_leaves_no_rubbish(tmp_path: Path) -> None:
         if message == "merging notes":
             raise KeyboardInterrupt
 
-    chosen = generate.Options(SCALE, 7, False, False, "pbm", True)
+    chosen = generate.Options(SCALE, 7, False, False, "pbm", True, True)
     with pytest.raises(KeyboardInterrupt):
         generate.write(tmp_path / "twin", chosen, stop, LARGEST)
     assert list(tmp_path.iterdir()) == []

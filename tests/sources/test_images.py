@@ -11,12 +11,18 @@ import pytest
 from PIL import Image
 
 from qilin_dagster.sources import images
-from qilin_dagster.sources.images import ImageFacts, verify_images
+from qilin_dagster.sources.images import (
+    ImageChangedError,
+    ImageFacts,
+    hash_of,
+    read_image,
+    verify_images,
+)
 from qilin_dagster.sources.twin import write_twin
 
 
 def look(folder: Path, path: str | None) -> ImageFacts:
-    (facts,) = verify_images(folder, [(7, [path])])
+    (facts,) = verify_images(folder, [(7, 1, path)])
     return facts
 
 
@@ -48,8 +54,23 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["whole.jpg", "whole.png", "whole.webp"])
 def test_a_whole_image_is_measured(folder: Path, name: str) -> None:
-    n_bytes = (folder / "a" / name).stat().st_size
-    assert look(folder, f"a/{name}") == ImageFacts(7, 1, f"a/{name}", 40, 30, n_bytes, True, None)
+    data = (folder / "a" / name).read_bytes()
+    assert look(folder, f"a/{name}") == ImageFacts(
+        7, 1, f"a/{name}", 40, 30, len(data), hash_of(data), True, None
+    )
+
+
+def test_a_readable_image_is_opened_later_and_another_in_its_place_is_not(folder: Path) -> None:
+    facts = look(folder, "a/whole.png")
+    assert facts.content_hash is not None
+    image = read_image(folder, facts.path, facts.content_hash)
+    assert (image.mode, image.size) == ("RGB", (40, 30))
+    Image.new("RGB", (40, 30)).save(folder / "a" / "whole.png")
+    with pytest.raises(ImageChangedError, match=r"a/whole\.png holds another image"):
+        read_image(folder, facts.path, facts.content_hash)
+    (folder / "a" / "whole.png").unlink()
+    with pytest.raises(ImageChangedError, match="image is missing; build it again"):
+        read_image(folder, facts.path, facts.content_hash)
 
 
 @pytest.mark.parametrize(
@@ -148,25 +169,23 @@ def test_other_formats_never_reach_their_decoder(folder: Path) -> None:
         assert reason.startswith("file is not an image")
 
 
-def test_paths_are_numbered_within_their_note(folder: Path) -> None:
-    notes = [(1, ["a/whole.jpg", "a/gone.jpg"]), (2, []), (3, None), (4, ["a/whole.png"])]
-    assert [(f.note_idx, f.image_n, f.is_readable) for f in verify_images(folder, notes)] == [
-        (1, 1, True),
-        (1, 2, False),
-        (4, 1, True),
-    ]
+def test_threads_keep_the_order(folder: Path) -> None:
+    paths = [(n, 1, "a/gone.jpg" if n % 3 else "a/whole.png") for n in range(40)]
+    alone = list(verify_images(folder, paths))
+    assert [facts.note_idx for facts in alone] == list(range(40))
+    assert list(verify_images(folder, paths, n_threads=3)) == alone
 
 
 def test_no_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError, match=r"image folder .* does not exist"):
-        next(verify_images(tmp_path / "nowhere", [(1, ["a.jpg"])]))
+        next(verify_images(tmp_path / "nowhere", [(1, 1, "a.jpg")]))
 
 
 def test_the_files_of_the_twin_are_as_its_truth_says(tmp_path: Path) -> None:
     write_twin(tmp_path / "twin", scale=0.001, seed=5, images=True, progress=lambda line: None)
     truth = pq.read_table(tmp_path / "twin" / "truth" / "images.parquet").to_pylist()
     found = list(
-        verify_images(tmp_path / "twin", [(row["note_idx"], [row["path"]]) for row in truth])
+        verify_images(tmp_path / "twin", [(row["note_idx"], 1, row["path"]) for row in truth])
     )
     said = {"missing": "image is missing", "corrupt": "file is not an image"}
     assert {row["state"] for row in truth} > {"whole"}

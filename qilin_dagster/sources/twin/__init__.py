@@ -20,6 +20,7 @@ def write_twin(
     dirty: bool = False,
     click_model: Literal["pbm", "cascade", "mixed"] = "pbm",
     leaks: bool = True,
+    looks: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> None:
     """Write a twin to the folder ``out``; an earlier twin there is replaced, nothing else is.
@@ -28,10 +29,11 @@ def write_twin(
     that memory stays that of one. The same seed gives the same bytes.
     ``images`` adds small JPEG files, ``dirty`` plants rows that a reader must quarantine, and
     without ``leaks`` ids, counters and the order of feed lists know nothing about the clicks.
+    Without ``looks`` the images are noise: each note's shows the look of another note.
     """
     from qilin_dagster.sources.twin import generate
 
-    options = generate.Options(scale, seed, images, dirty, click_model, leaks)
+    options = generate.Options(scale, seed, images, dirty, click_model, leaks, looks)
     generate.write(Path(out), options, progress or (lambda message: None))
 
 

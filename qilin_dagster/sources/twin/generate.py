@@ -53,6 +53,7 @@ class Options:
     dirty: bool
     click_model: ClickModel
     leaks: bool
+    looks: bool
 
     def check(self) -> None:
         """Refuse unusable values, in one sentence."""
@@ -226,5 +227,6 @@ def write_world(
     if options.images:
         progress("writing images")
         files.write_parquet(
-            folder / "truth" / "images.parquet", images.write_images(images_in, world)
+            folder / "truth" / "images.parquet",
+            images.write_images(images_in, world, options.looks),
         )

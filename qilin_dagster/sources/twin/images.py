@@ -2,6 +2,7 @@
 
 A file is a mosaic of 4 x 4 tiles, each one colour. The hue of the mosaic belongs to the domain, so
 text predicts it; brightness and warmth rise with the latent look of the note, which no text shows.
+With looks switched off they rise with the look of another note: the same pixels, and no signal.
 The encoder writes baseline JPEG with constant blocks only, which needs no imaging library and gives
 the same bytes everywhere.
 """
@@ -26,10 +27,16 @@ CHUNK: Final = 200_000
 STATES: Final = ("whole", "corrupt", "missing")
 
 
-def write_images(folder: Path, world: World) -> pa.Table:
-    """Write all image files under ``folder``; returns their paths and states for the truth."""
+def write_images(folder: Path, world: World, looks: bool = True) -> pa.Table:
+    """Write all image files under ``folder``; returns their paths and states for the truth.
+
+    Without ``looks`` each image shows the look of a note drawn at random.
+    """
     rng = stream(world.seed, "images")
     latent = world.numbering.latent
+    shown_look = world.notes.look
+    if not looks:
+        shown_look = stream(world.seed, "other looks").permutation(shown_look)
     n_images = catalogue.image_numbers(world.notes, latent)
     names = catalogue.image_folder(world.notes, latent)
     owner = np.repeat(np.arange(len(latent)), n_images)
@@ -39,7 +46,7 @@ def write_images(folder: Path, world: World) -> pa.Table:
     paths = []
     for begin in range(0, len(owner), CHUNK):
         rows = slice(begin, begin + CHUNK)
-        tiles = _tiles(world, latent[owner[rows]], nth[rows], rng)
+        tiles = _tiles(world, shown_look, latent[owner[rows]], nth[rows], rng)
         for row, tile, which in zip(range(begin, len(owner)), tiles, state[rows], strict=False):
             note = int(names[owner[row]])
             path = f"image/part_{note // 10_000}/{note}/{note * 20 + int(nth[row])}.jpg"
@@ -61,13 +68,15 @@ def write_images(folder: Path, world: World) -> pa.Table:
     )
 
 
-def _tiles(world: World, latent: Ints, nth: Ints, rng: np.random.Generator) -> Ints:
+def _tiles(
+    world: World, shown_look: Floats, latent: Ints, nth: Ints, rng: np.random.Generator
+) -> Ints:
     """Luma and both chroma values of each tile, -127 to 127: (images, tiles, 3)."""
     notes = world.notes
     hue = SUBJECT_DOMAIN[notes.subject[latent]] * (2 * np.pi / 41)
     pattern = picked(latent, 101, 1 << 20) / (1 << 20) * 2 * np.pi
     # Later images of a note show less of its look than the cover.
-    look = notes.look[latent] * np.where(nth == 0, 1.0, 0.5)
+    look = shown_look[latent] * np.where(nth == 0, 1.0, 0.5)
     base: Floats = np.stack(
         [
             LOOK_BRIGHTNESS * look,
