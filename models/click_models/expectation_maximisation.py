@@ -12,9 +12,9 @@ import numpy as np
 
 from models.click_models.sessions import FloatArray, Sessions
 
-MAX_PASSES = 400
+MAX_PASSES = 200
 # Gain of a whole round in nats per request below which a climb has ended.
-TOLERANCE = 1e-6
+TOLERANCE = 1e-5
 LARGEST_LOGIT = 9.0
 
 # Parameters in, parameters after one pass and the log-likelihood of those that came in out.

@@ -16,7 +16,7 @@ from models.click_models.gradient import condition_on_click
 from models.click_models.likelihood import maximise
 from models.click_models.sessions import FloatArray, Sessions
 
-NEWTON_STEPS = 2
+NEWTON_STEPS = 1
 _LARGEST_P = 1 - 1e-6
 # Curves that the climbs begin with: flat and high, falling like 1 / place, flat and low.
 STARTS = ("flat 0.9", "inverse place", "flat 0.3")
