@@ -3,7 +3,16 @@
 import dagster as dg
 
 from qilin_dagster import automation
-from qilin_dagster.assets import audit, evaluation, features, raw, reports, training, views
+from qilin_dagster.assets import (
+    audit,
+    evaluation,
+    features,
+    propensity,
+    raw,
+    reports,
+    training,
+    views,
+)
 from qilin_dagster.resources import Lakehouse
 
 defs = dg.Definitions(
@@ -14,6 +23,7 @@ defs = dg.Definitions(
         views.core_views,
         audit.audit,
         views.bias_views,
+        *propensity.tables,
         *features.tables,
         *training.rankers,
         *evaluation.tables,

@@ -39,8 +39,8 @@ CODE_VERSION = "1"
 CHANNELS = ("search", "recommendation")
 RECOMMENDED = "mixed position-based"
 HELD_OUT_SHARE = 0.2
-# Models that walk down the lists step by step, or by EM, see so many requests at most.
-COMPARED_REQUESTS = 10_000
+# The estimators that are compared see so many requests at most: theirs is not the curve in use.
+COMPARED_REQUESTS = 6_000
 # Fewer requests leave all curves open.
 MIN_REQUESTS = 200
 ALL = "all pages"
@@ -192,7 +192,8 @@ def _compare(
     judged_kinds = lists.kind[is_out[sessions.request]]
     # Users in the order drawn, until there are enough requests.
     share = min(1.0, COMPARED_REQUESTS / max(fit.sessions.n_requests, 1))
-    some = fit.sessions.take(drawn[~is_out] < HELD_OUT_SHARE + (1 - HELD_OUT_SHARE) * share)
+    few = fit.take(drawn[~is_out] < HELD_OUT_SHARE + (1 - HELD_OUT_SHARE) * share)
+    some = few.sessions
 
     def add(
         name: str, curve: Curve, found: Score | None, spread: float | None, n_passes: int | None
@@ -227,8 +228,8 @@ def _compare(
         whole.spread,
         len(whole.maximum.trace),
     )
-    by_em = position_based.fit_em(fit.sessions, fit.kind, fit.n_kinds)
-    by_gradient = position_based.fit_gradient(fit.sessions, fit.kind, fit.n_kinds)
+    by_em = position_based.fit_em(some, few.kind, few.n_kinds)
+    by_gradient = position_based.fit_gradient(some, few.kind, few.n_kinds)
     for name, table in (
         ("position-based, EM", by_em),
         ("position-based, gradient", by_gradient),
@@ -244,7 +245,7 @@ def _compare(
         None,
         n_passes,
     )
-    browsing = user_browsing.fit(fit.sessions)
+    browsing = user_browsing.fit(some)
     found = score(judge, browsing.click_probability(judge))
     add("user browsing", browsing.curve, found, None, len(browsing.trace))
     top_down = cascade.fit(some)

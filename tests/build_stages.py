@@ -33,7 +33,16 @@ import qilin_dagster.report
 import qilin_dagster.training
 from models import recipes
 from models.recipes import BM25Recipe, DCNV2Recipe, Encoder, Recipe
-from qilin_dagster.assets import audit, evaluation, features, raw, reports, tables, training
+from qilin_dagster.assets import (
+    audit,
+    evaluation,
+    features,
+    propensity,
+    raw,
+    reports,
+    tables,
+    training,
+)
 from qilin_dagster.engines import duckdb  # noqa: F401
 from qilin_dagster.lake import Lake
 from qilin_dagster.resources import Lakehouse
@@ -121,7 +130,7 @@ def stages(data: Path, lake: Path) -> Iterator[tuple[str, Callable[[], object]]]
     yield "published", lambda: run(raw.published_files)
     yield "core", views
     yield "audit", lambda: run(audit.audit)
-    yield "features", lambda: run(*features.tables)
+    yield "features", lambda: run(*propensity.tables, *features.tables)
     yield "training", lambda: run(*rankers)
     yield "evaluation", lambda: run(*evaluation.tables)
     yield "reports", lambda: run(reports.overview)
