@@ -90,6 +90,32 @@ def read_lists(connection: "duckdb.DuckDBPyConnection", channel: str) -> Lists:
     return lists_of(connection.sql(QUERY, params={"channel": channel}).pl())
 
 
+def lists_of_ranks(table: "pl.DataFrame") -> Lists:
+    """The lists of a file with the columns qid, shown_rank, note_idx and click, and no more.
+
+    The rank is taken for the position, users for as many as requests, and nothing is known of the
+    notes: a curve from such lists rests on their lengths alone.
+    """
+    import polars as pl
+
+    return lists_of(
+        table.sort("qid", "shown_rank").select(
+            request_id="qid",
+            user_idx="qid",
+            position="shown_rank",
+            note_idx="note_idx",
+            is_clicked=pl.col("click") > 0,
+            is_repeat=pl.lit(False),
+            is_video=pl.lit(False),
+            is_commercial=pl.lit(False),
+            is_unknown=pl.lit(False),
+            split=pl.lit("test"),
+            is_first_of_session=pl.lit(False),
+            has_answer=pl.lit(False),
+        )
+    )
+
+
 def lists_of(table: "pl.DataFrame") -> Lists:
     """The lists of exposures with the columns of QUERY, in its order."""
     request = table["request_id"].to_numpy()

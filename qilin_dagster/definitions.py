@@ -28,6 +28,7 @@ defs = dg.Definitions(
         *training.rankers,
         *evaluation.tables,
         reports.overview,
+        reports.position_bias,
     ],
     jobs=[
         automation.everything,

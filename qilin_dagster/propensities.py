@@ -5,7 +5,7 @@ the others: by clicks of users it has not seen. Nothing here reads the truth of 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -138,6 +138,7 @@ def estimate_channel(
 ) -> None:
     """All estimators on pages without an answer, then the recommended one on parts of them."""
     plain = lists.take(~lists.has_answer)
+    plain = replace(plain, sessions=_without_constants(plain.sessions))
     if plain.sessions.n_requests < MIN_REQUESTS:
         reason = (
             f"Only {plain.sessions.n_requests:,} requests: a curve needs {MIN_REQUESTS} or more."
@@ -279,6 +280,8 @@ def _compare(
 
 def _without_constants(sessions: Sessions) -> Sessions:
     """Without covariates that are the same everywhere in this part: they say what the 1 says."""
+    if sessions.n_requests == 0:
+        return sessions
     spread = np.ptp(sessions.covariates, axis=0) > 0
     return sessions.with_covariates(
         [

@@ -133,7 +133,7 @@ def stages(data: Path, lake: Path) -> Iterator[tuple[str, Callable[[], object]]]
     yield "features", lambda: run(*propensity.tables, *features.tables)
     yield "training", lambda: run(*rankers)
     yield "evaluation", lambda: run(*evaluation.tables)
-    yield "reports", lambda: run(reports.overview)
+    yield "reports", lambda: run(reports.overview, reports.position_bias)
     yield "serve", engine.serve
 
 

@@ -93,7 +93,8 @@ def describe(channel: str, error: FloatArray, deviation: FloatArray) -> None:
         f"{np.round(100 * error.mean(axis=0), 1).tolist()}; mean standard error (%) "
         f"{np.round(100 * deviation.mean(axis=0), 1).tolist()}; worst at 2-10 "
         f"{off[:, :9].max():.3f}, at 11-20 {off[:, 9:].max():.3f}; within the bound "
-        f"{(off <= bound).mean():.4f} (2-10 {(off <= bound)[:, :9].mean():.4f}), with two standard errors "
+        f"{(off <= bound).mean():.4f} (2-10 {(off <= bound)[:, :9].mean():.4f}), with two "
+        f"standard errors "
         f"{(off <= np.maximum(bound, 2 * deviation)).mean():.4f}; 95 % intervals cover "
         f"{(np.abs(error) <= 1.96 * deviation).mean():.4f}"
     )
