@@ -91,7 +91,7 @@ def read_lists(connection: "duckdb.DuckDBPyConnection", channel: str) -> Lists:
 
 
 def lists_of_ranks(table: "pl.DataFrame") -> Lists:
-    """The lists of a file with the columns qid, shown_rank, note_idx and click, and no more.
+    """The lists of a file with the columns qid, shown_rank, pid and click, and no more.
 
     The rank is taken for the position, users for as many as requests, and nothing is known of the
     notes: a curve from such lists rests on their lengths alone.
@@ -103,7 +103,7 @@ def lists_of_ranks(table: "pl.DataFrame") -> Lists:
             request_id="qid",
             user_idx="qid",
             position="shown_rank",
-            note_idx="note_idx",
+            note_idx="pid",
             is_clicked=pl.col("click") > 0,
             is_repeat=pl.lit(False),
             is_video=pl.lit(False),

@@ -156,7 +156,7 @@ def estimate_channel(
         "pages with an answer": lists.take(lists.has_answer),
     }
     for surface, part in parts.items():
-        if part.sessions.n_requests < MIN_REQUESTS:
+        if not MIN_REQUESTS <= part.sessions.n_requests != plain.sessions.n_requests:
             continue
         sessions = _without_constants(part.sessions)
         fitted = mixed_position_based.fit(sessions)
@@ -374,7 +374,8 @@ def _factors(channel: str, sessions: Sessions, model: MixedPositionBased) -> lis
         )
     )
     shown = np.bincount(sessions.place, minlength=sessions.n_places) > 0
-    for known, fitted in (("", model), (", the commercial flag unknown", blind)):
+    knows = "commercial" in sessions.covariate_names
+    for known, fitted in (("", model), (", the commercial flag unknown", blind))[: 1 + knows]:
         for dip in DIPS[channel]:
             contrast = np.zeros(sessions.n_places)
             contrast[[dip - 1, dip, dip + 1]] = (-0.5, 1.0, -0.5)

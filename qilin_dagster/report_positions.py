@@ -1,8 +1,8 @@
 """The page on position bias: what a place is worth, how far to trust that, what to do with it.
 
 Nothing is estimated here: the tables of propensity are. By itself
-``python -m qilin_dagster.report_positions CANDIDATES.parquet OUT`` draws the page for a file of
-result lists with the columns qid, shown_rank, note_idx and click, where there is no lake.
+``python -m qilin_dagster.report_positions RUN QRELS OUT`` draws the page for lists that are known
+by a run with the column shown_rank and the labels, where there is no lake.
 """
 
 from __future__ import annotations
@@ -408,20 +408,33 @@ def _swaps(tables: Tables) -> Section:
     return Section("swaps", "Could it be harvested?", blocks if rows else (Text(NOTHING),))
 
 
-def draw_file(candidates: Path, out: Path) -> None:
-    """The page for a file of result lists, see the head of this module."""
+def draw_files(run_file: Path, qrels_file: Path, out: Path) -> None:
+    """The page for the lists of a run, see the head of this module.
+
+    Raises:
+        InputError: files that cannot be read, a run without shown_rank.
+    """
     import polars as pl
 
     from qilin_dagster import propensities
     from qilin_dagster.click_sessions import lists_of_ranks
+    from qilin_dagster.errors import InputError
+    from qilin_dagster.evaluation import read_qrels, read_run
 
-    table = pl.read_parquet(candidates, columns=["qid", "shown_rank", "note_idx", "click"])
+    run, qrels = read_run(run_file), read_qrels(qrels_file)
+    if run.shown_rank is None:
+        raise InputError(f"{run_file}: no column shown_rank; without it there are no places")
+    clicked = pl.DataFrame({"qid": qrels.qid, "pid": qrels.pid, "click": 1}).unique()
+    shown = pl.DataFrame({"qid": run.qid, "pid": run.pid, "shown_rank": run.shown_rank})
+    table = shown.join(clicked, on=["qid", "pid"], how="left").with_columns(
+        pl.col("click").fill_null(0)
+    )
     lists = lists_of_ranks(table)
     rows = propensities.Estimates([], [], [], [])
     propensities.estimate_channel("search", lists, 0, rows, lambda _: None)
     tables: Tables = {name: getattr(rows, name) for name in NAMES}
     known = (
-        f"{candidates.name} holds ranks and clicks of {lists.sessions.n_requests:,} requests and "
+        f"{run_file.name} holds ranks and clicks of {lists.sessions.n_requests:,} requests and "
         "nothing else: no gaps, no pages that begin deep, no form, no commercial flag, no users. "
         "The curve rests on the lengths of the lists alone, requests count as users, and the dip "
         "of a commercial slot passes for one of examination."
@@ -431,7 +444,7 @@ def draw_file(candidates: Path, out: Path) -> None:
             row["caveat"] = f"{known} {row['caveat'] or ''}".strip()
     out.mkdir(parents=True, exist_ok=True)
     provenance = Provenance(
-        data_name=candidates.stem,
+        data_name=run_file.stem,
         is_twin=False,
         data_fingerprint="a file of lists",
         code_version=CODE_VERSION,
@@ -445,11 +458,18 @@ def draw_file(candidates: Path, out: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    if len(arguments) != 2:
-        print("usage: python -m qilin_dagster.report_positions CANDIDATES.parquet OUT")
+    from qilin_dagster.errors import InputError
+
+    if len(arguments) != 3:
+        print("usage: python -m qilin_dagster.report_positions RUN QRELS OUT", file=sys.stderr)
         return 2
-    draw_file(Path(arguments[0]), Path(arguments[1]))
-    print(Path(arguments[1]) / "report.html")
+    run, qrels, out = (Path(one) for one in arguments)
+    try:
+        draw_files(run, qrels, out)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(out / "report.html")
     return 0
 
 

@@ -66,7 +66,7 @@ def nodes(has_effect: bool) -> tuple[FloatArray, FloatArray]:
 
 
 def maximise(sessions: Sessions, *, has_effect: bool, start: FloatArray | None = None) -> Maximum:
-    """Climb to the maximum by Newton steps with the information from scores (BHHH 1974).
+    """Climb to the maximum, from steps with the information from scores (BHHH 1974) to BFGS steps.
 
     Each step is halved until the likelihood rises, so the trace never falls. The covariance is the
     sandwich inverse-information * (outer products of users' scores) * inverse-information.
@@ -110,10 +110,11 @@ def maximise(sessions: Sessions, *, has_effect: bool, start: FloatArray | None =
 
     likelihood, value, gradient, information = look(parameters)
     trace, converged = [likelihood], False
+    free = np.ix_(is_free, is_free)
+    inverse = np.linalg.inv((information + np.diag(prior))[free])
     for _ in range(MAX_PASSES):
         step = np.zeros(n_D)
-        bent = (information + np.diag(prior))[np.ix_(is_free, is_free)]
-        step[is_free] = np.linalg.solve(bent, gradient[is_free])
+        step[is_free] = inverse @ gradient[is_free]
         decrement = float(step @ gradient)
         if decrement < TOLERANCE:
             converged = True
@@ -125,14 +126,22 @@ def maximise(sessions: Sessions, *, has_effect: bool, start: FloatArray | None =
                 break
             share /= 2
         if found[1] < value:
-            break
+            fresh = np.linalg.inv((information + np.diag(prior))[free])
+            if np.array_equal(fresh, inverse):
+                break
+            inverse = fresh
+            continue
         parameters = parameters + share * step
+        # The information of few requests is a rough curvature: it is corrected on the way.
+        moved, bent = share * step[is_free], (gradient - found[2])[is_free]
         likelihood, value, gradient, information = found
         trace.append(likelihood)
+        if (rise := float(moved @ bent)) > 1e-10:
+            turn = np.eye(len(moved)) - np.outer(moved, bent) / rise
+            inverse = turn @ inverse @ turn.T + np.outer(moved, moved) / rise
     # The last look may have been at a place that was not taken.
     likelihood, _, _, information = look(parameters)
     covariance = np.zeros((n_D, n_D))
-    free = np.ix_(is_free, is_free)
     inverse = np.linalg.inv((information + np.diag(prior))[free])
     _, user = np.unique(sessions.user, return_inverse=True)
     order = np.argsort(user, kind="stable")
@@ -260,6 +269,8 @@ def _evaluate(
             i = begin + j
             by_examination, by_eta, by_spread = 0.0, 0.0, 0.0
             for q in range(n_Q):
+                if p[q, j] >= _LARGEST_P:
+                    continue
                 rest = 1.0 - p[q, j]
                 slope = 1.0 / p[q, j] if is_clicked[i] else -1.0 / rest
                 slope = (slope - odds_of_none[q] / rest) * p[q, j] * posterior[q] / mass
