@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.feather as feather
 
 from models.click_models import (
     cascade,
@@ -123,14 +123,15 @@ def build_propensities(
         estimate_channel(channel, lists, seed, rows, report)
     for name, schema in BESIDE.items():
         table = pa.Table.from_pylist(getattr(rows, name), schema=schema)
-        pq.write_table(table, folder / f"{name}.parquet")
+        # Every Parquet file of the folder is a part of by_position.
+        feather.write_feather(table, str(folder / f"{name}.arrow"))
     table = pa.Table.from_pylist(rows.by_position, schema=BY_POSITION)
     return write_rows(table, folder, {"left_out": left_out})
 
 
 def read_beside(folder: "Path", name: str) -> pa.Table:
     """One of the tables beside by_position, from its snapshot folder."""
-    return pq.read_table(folder / f"{name}.parquet")
+    return feather.read_table(str(folder / f"{name}.arrow"))
 
 
 def estimate_channel(
