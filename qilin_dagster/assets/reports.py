@@ -96,7 +96,8 @@ def position_bias(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
     def write(folder: Path) -> Written:
         connection = engine.connect([*POSITION_READS, *FACTS])
         try:
-            write_position_page(connection, folder, _provenance(lakehouse, connection))
+            provenance = _provenance(lakehouse, connection, "core.impressions")
+            write_position_page(connection, folder, provenance)
         finally:
             connection.close()
         return Written(n_rows=0, columns=())
@@ -117,7 +118,9 @@ def position_bias(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
     )
 
 
-def _provenance(lakehouse: Lakehouse, connection: "duckdb.DuckDBPyConnection") -> "Provenance":
+def _provenance(
+    lakehouse: Lakehouse, connection: "duckdb.DuckDBPyConnection", made_from: str
+) -> "Provenance":
     from qilin_dagster.report import Provenance
 
     name, is_twin, fingerprint, note = connection.execute(
@@ -130,7 +133,7 @@ def _provenance(lakehouse: Lakehouse, connection: "duckdb.DuckDBPyConnection") -
         data_name=name,
         is_twin=is_twin,
         data_fingerprint=fingerprint,
-        code_version=lakehouse.engine().version("bias.paper_values"),
+        code_version=lakehouse.engine().version(made_from),
         created_at=datetime.now(UTC),
         versions={package: importlib.metadata.version(package) for package in PACKAGES},
         models_not_trained=_not_trained(lakehouse.store),
@@ -144,7 +147,7 @@ def _write(lakehouse: Lakehouse, folder: Path) -> Written:
 
     connection = lakehouse.engine().connect()
     try:
-        write_report(connection, folder, _provenance(lakehouse, connection))
+        write_report(connection, folder, _provenance(lakehouse, connection, "bias.paper_values"))
         for figure, png in figures(connection).items():
             (folder / f"{figure}.png").write_bytes(png)
     finally:
