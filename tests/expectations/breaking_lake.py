@@ -359,11 +359,12 @@ BREAKS: dict[str, dict[str, Break]] = {
             f"update propensity.by_position set lower = estimate + 0.001 where {ONE_PLACE}"
         ),
         "estimates_are_positive": change(
-            f"update propensity.by_position set estimate = 0, lower = 0, upper = 0 where {ONE_PLACE}"
+            "update propensity.by_position set estimate = 0, lower = 0, upper = 0 "
+            f"where {ONE_PLACE}"
         ),
         "the_first_position_is_the_unit": change(
-            "update propensity.by_position set estimate = 1.1, lower = 1, upper = 1.2 where position_from = 1 "
-            "and estimator = 'click rate' and channel = 'search'"
+            "update propensity.by_position set estimate = 1.1, lower = 1, upper = 1.2 "
+            "where position_from = 1 and estimator = 'click rate' and channel = 'search'"
         ),
         "clicks_are_among_the_impressions": change(
             f"update propensity.by_position set n_clicks = n_impressions + 1 where {ONE_PLACE}"
