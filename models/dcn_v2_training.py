@@ -12,15 +12,23 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from models import loop
+from models.counterfactual import graded_ndcg
 from models.dcn_v2 import DCNV2, DCNV2Config
 from models.loop import Progress, TrainingHistory, device_named
-from models.losses import listwise_loss, pointwise_loss
+from models.losses import (
+    corrected_clicks,
+    corrected_listwise_loss,
+    corrected_pointwise_loss,
+    dual_learning_loss,
+    listwise_loss,
+    pointwise_loss,
+)
 from models.metrics import FloatArray
 from models.ranking_data import RankingData, metric_on, require_enough, rows_of_requests
-from models.recipes import Training
+from models.recipes import PositionCorrection, Training
 from models.row_wise_adagrad import RowWiseAdagrad
 
 ValidationMetric = Callable[[FloatArray], float]
@@ -62,7 +70,9 @@ def train(
     require_enough(fit, validation, training)
     if training.loss == "listwise":
         fit = fit.take(fit.has_choice)
-    metric = metric_on(validation) if validation_metric is None else validation_metric
+    metric = validation_metric
+    if metric is None:
+        metric = metric_on(validation) if training.correction is None else weighted_on(validation)
     learner, history = loop.train(
         lambda place: DCNV2Learner(config, fit, validation, metric, training, place),
         training,
@@ -70,7 +80,40 @@ def train(
         checkpoint=checkpoint,
         on_progress=on_progress,
     )
-    return learner.model.cpu(), history
+    return learner.ranker.cpu(), history
+
+
+def weighted_on(data: RankingData) -> ValidationMetric:
+    """Mean NDCG@10 with clicks weighed by one over examination: raw clicks would choose the epoch
+    that knows the old order best.
+
+    Raises:
+        ValueError: it is not known where the candidates stood.
+    """
+    if data.exposure is None:
+        raise ValueError("a correction for position needs to know where the candidates stood")
+    request = data.request_index
+    gain = data.labels.astype(np.float64) / data.exposure.examination
+
+    def value(score_N: FloatArray) -> float:
+        return float(np.nanmean(graded_ndcg(request, score_N, gain)))
+
+    return value
+
+
+class PositionInput(nn.Module):
+    """A logit for each place, added to the ranker's score while training (the shallow tower of
+    Zhao et al., RecSys 2019; PAL, Guo et al., RecSys 2019, where sigmoids are multiplied), or
+    learnt beside it (dual learning)."""
+
+    def __init__(self, n_places: int) -> None:
+        super().__init__()
+        self.logit = nn.Embedding(n_places, 1)
+        nn.init.zeros_(self.logit.weight)
+
+    def forward(self, place_B: Tensor) -> Tensor:
+        logit_B: Tensor = self.logit(place_B).squeeze(-1)
+        return logit_B
 
 
 def score(model: DCNV2, data: RankingData, *, device: str = "auto") -> FloatArray:
@@ -98,9 +141,22 @@ class DCNV2Learner:
         training: Training,
         place: torch.device,
     ) -> None:
-        self.model = DCNV2(config)
+        self.ranker = DCNV2(config)
         for data in (fit, validation):
-            self.model.check_data(data)
+            self.ranker.check_data(data)
+        self._positions: PositionInput | None = None
+        if training.correction is not None:
+            if fit.exposure is None:
+                raise ValueError(
+                    "a correction for position needs to know where the candidates stood"
+                )
+            self._positions = PositionInput(fit.exposure.n_places)
+        # What is learnt; scoring takes the ranker alone.
+        self.model: nn.Module = (
+            self.ranker
+            if self._positions is None
+            else nn.ModuleDict({"ranker": self.ranker, "positions": self._positions})
+        )
         self.model.to(place)
         self.n_fit_requests, self.n_validation_requests = fit.n_requests, validation.n_requests
         self._fit, self._validation = _Tensors.on(place, fit), _Tensors.on(place, validation)
@@ -112,17 +168,18 @@ class DCNV2Learner:
         matrices: list[Tensor] = []
         others: list[Tensor] = []
         for name, parameter in self.model.named_parameters():
+            name = name.removeprefix("ranker.")
             if name.startswith("notes."):
                 continue
-            is_table = name.startswith("fields.")
+            is_table = name.startswith(("fields.", "positions."))
             (others if is_table or parameter.ndim < 2 else matrices).append(parameter)
         groups = [
             {"params": matrices, "weight_decay": training.weight_decay},
             {"params": others, "weight_decay": 0.0},
         ]
         found: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=training.learning_rate)]
-        if self.model.config.n_notes:
-            tables = self.model.notes.parameters()
+        if self.ranker.config.n_notes:
+            tables = self.ranker.notes.parameters()
             found.append(RowWiseAdagrad(tables, lr=training.table_learning_rate))
         return found
 
@@ -137,15 +194,66 @@ class DCNV2Learner:
 
     def loss(self, requests: NDArray[np.int64]) -> Tensor:
         batch = self._fit.batch(requests)
-        score_B = batch.scores(self.model)
+        score_B = batch.scores(self.ranker)
+        if self._training.correction is not None:
+            return self._corrected_loss(batch, score_B, self._training.correction)
         if self._training.loss == "pointwise":
             return pointwise_loss(score_B, batch.label_B)
         return listwise_loss(
             score_B, batch.label_B, batch.request_B, batch.place_B, batch.n_requests
         )
 
+    def _corrected_loss(
+        self, batch: "_Batch", score_B: Tensor, correction: PositionCorrection
+    ) -> Tensor:
+        assert self._positions is not None
+        assert batch.exposure is not None
+        exposure, is_pointwise = batch.exposure, self._training.loss == "pointwise"
+        lists = (batch.request_B, batch.place_B, batch.n_requests)
+        if correction.method == "dual_learning":
+            examined_B = self._positions(exposure.place_B)
+            return dual_learning_loss(
+                score_B, examined_B, batch.label_B, *lists, clip=correction.clip
+            )
+        if correction.method == "position_input":
+            if float(torch.rand(())) >= correction.dropout:
+                score_B = score_B + self._positions(exposure.place_B)
+            if is_pointwise:
+                return pointwise_loss(score_B, batch.label_B)
+            return listwise_loss(score_B, batch.label_B, *lists)
+        is_robust = correction.method == "doubly_robust"
+        corrected_B = corrected_clicks(
+            batch.label_B,
+            exposure.examination_B,
+            clip=correction.clip,
+            attraction_B=exposure.attraction_B if is_robust else None,
+        )
+        if is_pointwise:
+            return corrected_pointwise_loss(score_B, corrected_B)
+        return corrected_listwise_loss(
+            score_B,
+            batch.label_B,
+            corrected_B,
+            *lists,
+            self_normalised=correction.self_normalised,
+        )
+
     def validate(self) -> float:
-        return self._metric(_scores(self.model, self._validation))
+        return self._metric(_scores(self.ranker, self._validation))
+
+
+@dataclass(frozen=True)
+class _Exposure:
+    place_B: Tensor
+    examination_B: Tensor
+    attraction_B: Tensor
+
+    def rows(self, rows_B: Tensor) -> "_Exposure":
+        return _Exposure(
+            self.place_B.index_select(0, rows_B),
+            self.examination_B.index_select(0, rows_B),
+            self.attraction_B.index_select(0, rows_B),
+        )
 
 
 @dataclass(frozen=True)
@@ -158,6 +266,7 @@ class _Tensors:
     categorical_N: Tensor
     note_N: Tensor
     history_R: Tensor
+    exposure: _Exposure | None
 
     @classmethod
     def on(cls, place: torch.device, data: RankingData) -> "_Tensors":
@@ -168,6 +277,13 @@ class _Tensors:
             categorical_N=_tensor(data.categorical, _id_type(data.categorical), place),
             note_N=_tensor(data.note_id, _id_type(data.note_id), place),
             history_R=_tensor(data.history, _id_type(data.history), place),
+            exposure=None
+            if data.exposure is None
+            else _Exposure(
+                _tensor(data.exposure.place, np.int64, place),
+                _tensor(data.exposure.examination, np.float32, place),
+                _tensor(data.exposure.attraction, np.float32, place),
+            ),
         )
 
     def batch(self, requests: NDArray[np.int64]) -> "_Batch":
@@ -185,6 +301,7 @@ class _Tensors:
             request_B=torch.from_numpy(request).to(device),
             place_B=torch.from_numpy(place_in_request).to(device),
             n_requests=len(requests),
+            exposure=None if self.exposure is None else self.exposure.rows(rows_B),
         )
 
 
@@ -198,6 +315,7 @@ class _Batch:
     request_B: Tensor
     place_B: Tensor
     n_requests: int
+    exposure: _Exposure | None
 
     def scores(self, model: DCNV2) -> Tensor:
         score_B: Tensor = model(

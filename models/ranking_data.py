@@ -71,6 +71,31 @@ class Requests:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Exposure:
+    """Where candidates stood: for losses that allow for it, never an input of scoring.
+
+    Attributes:
+        place: int64 (N,), the place of the page as a number, from 0.
+        examination: float32 (N,), of that place relative to the first, above 0.
+        attraction: float32 (N,), mean attraction of what stood at that place.
+        n_places: how many places there are.
+    """
+
+    place: NDArray[np.int64]
+    examination: NDArray[np.float32]
+    attraction: NDArray[np.float32]
+    n_places: int
+
+    def rows(self, rows: NDArray[np.int64]) -> "Exposure":
+        return Exposure(
+            place=self.place[rows],
+            examination=self.examination[rows],
+            attraction=self.attraction[rows],
+            n_places=self.n_places,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class RankingData(Requests):
     """Requests with their candidates as features.
 
@@ -79,6 +104,7 @@ class RankingData(Requests):
         categorical: int32 or int64 (N, F), ids from 1; 0 = unknown.
         history: int32 (R, H), notes the user clicked before the request; 0 = none or unknown.
         note_id: int32 (N,), the candidate in the vocabulary of the history; 0 = unknown.
+        exposure: where the candidates stood, or None where training does not ask.
 
     Raises:
         ValueError: as `Requests`, and for dense values that are not finite and negative ids.
@@ -88,9 +114,14 @@ class RankingData(Requests):
     categorical: IdArray
     history: IdArray
     note_id: IdArray
+    exposure: Exposure | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.exposure is not None:
+            require_shape("examination", self.exposure.examination, 1, self.n_candidates)
+            is_good = self.exposure.examination > 0
+            _require(self.exposure.examination, is_good, "examination", "above 0")
         n_N, n_R = self.n_candidates, self.n_requests
         for name, array, n_dim, n_rows in (
             ("dense", self.dense, 2, n_N),
@@ -120,6 +151,7 @@ class RankingData(Requests):
             categorical=self.categorical[rows],
             history=self.history[index],
             note_id=self.note_id[rows],
+            exposure=None if self.exposure is None else self.exposure.rows(rows),
         )
 
 

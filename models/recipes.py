@@ -48,10 +48,28 @@ class DCNV2Architecture:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PositionCorrection:
+    """How training allows for upper places being clicked more (`models.losses`)."""
+
+    # ips: a click counts by one over the examination of its place. doubly_robust: the same on what
+    # the mean attraction of the place does not explain. position_input: the place is an input that
+    # scoring leaves out. dual_learning: examination is learnt along with the ranking.
+    method: Literal["ips", "doubly_robust", "position_input", "dual_learning"] = "ips"
+    # Examination below this counts as this: a rare click far down must not decide.
+    clip: float = 0.1
+    # Of ips with the listwise loss: weights of a request sum to 1.
+    self_normalised: bool = True
+    # Of position_input: share of batches in which the place is not told.
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
 class Training:
     """What `models.loop.train` does; one seed decides weights, order and dropout."""
 
     loss: Literal["pointwise", "listwise"] = "listwise"
+    # None: clicks count as they are.
+    correction: PositionCorrection | None = None
     seed: int = 7
     max_epochs: int = 30
     # Epochs without a better validation metric before training stops.
@@ -403,6 +421,23 @@ def dcn_v2_recommendation() -> DCNV2Recipe:
 def dcn_v2_recommendation_smoke() -> DCNV2Recipe:
     """`dcn_v2_recommendation` at a size that trains on one CPU core in seconds."""
     return replace(_smoke(dcn_v2_recommendation()), name="dcn_v2_recommendation_smoke")
+
+
+def corrected(recipe: DCNV2Recipe, correction: PositionCorrection) -> DCNV2Recipe:
+    """The recipe, trained with a correction for position, and named after it."""
+    return replace(
+        recipe,
+        name=f"{recipe.name}_{correction.method}",
+        training=replace(recipe.training, correction=correction),
+    )
+
+
+# Complete corrections, for `corrected`.
+IPS = PositionCorrection(method="ips")
+# What it fills in, its clip takes away: it can be clipped early.
+DOUBLY_ROBUST = PositionCorrection(method="doubly_robust", clip=0.5)
+POSITION_INPUT = PositionCorrection(method="position_input")
+DUAL_LEARNING = PositionCorrection(method="dual_learning")
 
 
 def _smoke(recipe: DCNV2Recipe) -> DCNV2Recipe:

@@ -39,7 +39,7 @@ NAME = re.compile(r"[a-z][a-z0-9_]{2,79}")
 EXAMPLES = 5
 SCHEMAS = (
     *("published", "quarantine", "raw", "core", "bias"),
-    *("features", "training", "evaluation", "ablation"),
+    *("propensity", "features", "training", "evaluation", "ablation"),
 )
 RELATION = re.compile(rf"\b(?:{'|'.join(SCHEMAS)})\.[a-z_0-9]+")
 # Where the rows of a view stand while they are checked.

@@ -131,12 +131,32 @@ class Provenance:
 def write_report(connection: duckdb.DuckDBPyConnection, out: Path, provenance: Provenance) -> None:
     """Write report.html and report.md into the existing folder `out`."""
     numbers = read_numbers(connection)
+    write_page(
+        out,
+        provenance,
+        title=page_title(provenance),
+        summary=summary(numbers, provenance),
+        facts=facts(numbers),
+        sections=sections(numbers, provenance),
+    )
+
+
+def write_page(
+    out: Path,
+    provenance: Provenance,
+    *,
+    title: str,
+    summary: str,
+    facts: list[tuple[str, str]],
+    sections: list[Section],
+) -> None:
+    """Write these sections as report.html and report.md into the existing folder `out`."""
     page = {
         "provenance": provenance,
-        "title": page_title(provenance),
-        "summary": summary(numbers, provenance),
-        "facts": facts(numbers),
-        "sections": sections(numbers, provenance),
+        "title": title,
+        "summary": summary,
+        "facts": facts,
+        "sections": sections,
         "light": LIGHT,
         "dark": DARK,
         "font": FONT,

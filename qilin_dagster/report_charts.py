@@ -123,11 +123,13 @@ def curve_chart(
     n: tuple[str, str] = ("n_clicks", "Clicks"),
     series: tuple[str, Series] = ("channel", CHANNEL_SERIES),
     pooled: bool = True,
+    most: float = 1.0,
 ) -> dict[str, Any] | None:
     """A rate by bin, a line for each series, with intervals; None when no row has a rate.
 
     ``y`` and ``n`` are (column, title); ``limits`` the columns of the interval, if any. In
     ``pooled`` bins 11 stands for all beyond 10 and 0 for a card on top: neither is on the line.
+    The plot ends at ``most``.
     """
     import altair as alt
 
@@ -160,7 +162,7 @@ def curve_chart(
     highs = [
         point["high"] for point in points if limits and (not pooled or 1 <= point["bin"] <= 10)
     ]
-    top = min(1.0, 1.06 * max([*highs, *(point["rate"] for point in points)]))
+    top = min(most, 1.06 * max([*highs, *(point["rate"] for point in points)]))
     first = min(point["bin"] for point in points)
     last = 11 if pooled else max(point["bin"] for point in points)
     domain = [label for _, label, _, _ in drawn]

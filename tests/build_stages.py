@@ -39,6 +39,7 @@ from qilin_dagster.assets import (
     evaluation,
     features,
     images,
+    propensity,
     raw,
     reports,
     tables,
@@ -135,10 +136,10 @@ def stages(data: Path, lake: Path) -> Iterator[tuple[str, Callable[[], object]]]
     yield "published", lambda: run(raw.published_files)
     yield "core", lambda: (views(), run(images.images))
     yield "audit", lambda: run(audit.audit)
-    yield "features", lambda: run(*features.tables)
+    yield "features", lambda: run(*propensity.tables, *features.tables)
     yield "training", lambda: run(*rankers)
     yield "evaluation", lambda: run(*evaluation.tables, ablation.image_worth)
-    yield "reports", lambda: run(reports.overview)
+    yield "reports", lambda: run(reports.overview, reports.position_bias)
     yield "serve", engine.serve
 
 

@@ -82,6 +82,7 @@ def test_groups_tell_the_story() -> None:
             "raw",
             "core",
             "bias",
+            "propensity",
             "features",
             "training",
             "evaluation",

@@ -5,6 +5,7 @@ import importlib.metadata
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -12,6 +13,11 @@ from qilin_dagster.assets.training import RECIPES
 from qilin_dagster.lake import Lake, Written
 from qilin_dagster.outcomes import OUTCOMES
 from qilin_dagster.resources import CATALOG, Lakehouse
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from qilin_dagster.report import Provenance
 
 log = logging.getLogger("qilin")
 
@@ -30,6 +36,9 @@ READS = (
     "evaluation.audit",
     "core.images",
     "ablation.image_worth",
+)
+POSITION_READS = tuple(
+    f"propensity.{name}" for name in ("by_position", "click_models", "bias_factors", "overlap")
 )
 FACTS = ("published.data_set", "published.clock")
 PACKAGES = ("qilin-lakehouse", "duckdb", "polars", "dagster", "torch", "great-expectations")
@@ -73,30 +82,74 @@ def overview(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
     )
 
 
-def _write(lakehouse: Lakehouse, folder: Path) -> Written:
-    from qilin_dagster.report import Provenance, figures, write_report
+@dg.asset(
+    key=["reports", "position_bias"],
+    deps=[dg.AssetKey(relation.split(".")) for relation in (*POSITION_READS, *FACTS)],
+    group_name="reports",
+    kinds={"html"},
+    description="A page for whoever trains or judges a ranker on these clicks: how far each place "
+    "is examined, what the estimate rests on, and what to do with it.",
+)
+def position_bias(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
+    from qilin_dagster.report_positions import CODE_VERSION, write_position_page
 
     engine = lakehouse.engine()
-    connection = engine.connect()
+
+    def write(folder: Path) -> Written:
+        connection = engine.connect([*POSITION_READS, *FACTS])
+        try:
+            provenance = _provenance(lakehouse, connection, "core.impressions")
+            write_position_page(connection, folder, provenance)
+        finally:
+            connection.close()
+        return Written(n_rows=0, columns=())
+
+    manifest = lakehouse.store.publish(
+        "reports.position_bias",
+        inputs=engine.inputs((*POSITION_READS, *FACTS)),
+        code_version=CODE_VERSION,
+        write=write,
+    )
+    folder = lakehouse.store.snapshot_folder("reports.position_bias")
+    return dg.MaterializeResult(
+        metadata={
+            "report": dg.MetadataValue.path(str(folder / "report.html")),
+            "page": dg.MetadataValue.md((folder / "report.md").read_text(encoding="utf-8")),
+        },
+        data_version=dg.DataVersion(manifest.snapshot_id),
+    )
+
+
+def _provenance(
+    lakehouse: Lakehouse, connection: "duckdb.DuckDBPyConnection", made_from: str
+) -> "Provenance":
+    from qilin_dagster.report import Provenance
+
+    name, is_twin, fingerprint, note = connection.execute(
+        "select name, is_twin, fingerprint, note from published.data_set"
+    ).fetchall()[0]
+    evidence = connection.execute(
+        "select source_table || ': ' || evidence from published.clock order by 1"
+    ).fetchall()
+    return Provenance(
+        data_name=name,
+        is_twin=is_twin,
+        data_fingerprint=fingerprint,
+        code_version=lakehouse.engine().version(made_from),
+        created_at=datetime.now(UTC),
+        versions={package: importlib.metadata.version(package) for package in PACKAGES},
+        models_not_trained=_not_trained(lakehouse.store),
+        clock_evidence=[line for (line,) in evidence],
+        data_path_note=note,
+    )
+
+
+def _write(lakehouse: Lakehouse, folder: Path) -> Written:
+    from qilin_dagster.report import figures, write_report
+
+    connection = lakehouse.engine().connect()
     try:
-        name, is_twin, fingerprint, note = connection.execute(
-            "select name, is_twin, fingerprint, note from published.data_set"
-        ).fetchall()[0]
-        evidence = connection.execute(
-            "select source_table || ': ' || evidence from published.clock order by 1"
-        ).fetchall()
-        provenance = Provenance(
-            data_name=name,
-            is_twin=is_twin,
-            data_fingerprint=fingerprint,
-            code_version=engine.version("bias.paper_values"),
-            created_at=datetime.now(UTC),
-            versions={package: importlib.metadata.version(package) for package in PACKAGES},
-            models_not_trained=_not_trained(lakehouse.store),
-            clock_evidence=[line for (line,) in evidence],
-            data_path_note=note,
-        )
-        write_report(connection, folder, provenance)
+        write_report(connection, folder, _provenance(lakehouse, connection, "bias.paper_values"))
         for figure, png in figures(connection).items():
             (folder / f"{figure}.png").write_bytes(png)
     finally:

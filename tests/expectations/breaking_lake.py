@@ -7,6 +7,10 @@ RUN = "training.bm25_search"
 BOARD = "evaluation.leaderboard"
 # Outside fit: a row of fit is in the statistics and vocabularies, too.
 ONE = f"""rowid = (select min(rowid) from {SEARCH} where fold = 'validation' and label = 0)"""
+ONE_PLACE = (
+    "channel = 'search' and estimator = 'mixed position-based' and surface = 'all pages' "
+    "and position_from = 5"
+)
 ONE_REQUEST = "rowid = (select min(rowid) from evaluation.per_request where run = 'random')"
 ONE_SCORE = f"rowid = (select min(rowid) from {RUN})"
 
@@ -409,6 +413,49 @@ BREAKS: dict[str, dict[str, Break]] = {
         "no_test_request_is_missing": scores("bm25", "gauc", "n_missing = 1"),
         "no_model_knows_the_answers": scores("bm25", "gauc", "value = 0.99"),
         "no_model_is_below_chance": scores("bm25", "mrr@10", "value = 0.01, low = 0, high = 0.02"),
+    },
+    "propensity.by_position": {
+        "intervals_enclose_their_estimate": change(
+            f"update propensity.by_position set lower = estimate + 0.001 where {ONE_PLACE}"
+        ),
+        "estimates_are_positive": change(
+            "update propensity.by_position set estimate = 0, lower = 0, upper = 0 "
+            f"where {ONE_PLACE}"
+        ),
+        "the_first_position_is_the_unit": change(
+            "update propensity.by_position set estimate = 1.1, lower = 1, upper = 1.2 "
+            "where position_from = 1 and estimator = 'click rate' and channel = 'search'"
+        ),
+        "clicks_are_among_the_impressions": change(
+            f"update propensity.by_position set n_clicks = n_impressions + 1 where {ONE_PLACE}"
+        ),
+        "the_curve_in_use_is_known": change(
+            f"update propensity.by_position set upper = 2 * lower + 1 where {ONE_PLACE}"
+        ),
+    },
+    "propensity.click_models": {
+        "perplexities_are_between_certainty_and_a_coin": change(
+            "update propensity.click_models set perplexity = 2.5 where estimator = 'cascade'"
+        ),
+        "calibration_errors_are_shares": change(
+            "update propensity.click_models set calibration_error = -0.1 "
+            "where estimator = 'cascade'"
+        ),
+    },
+    "propensity.bias_factors": {
+        "intervals_enclose_their_estimate": change(
+            "update propensity.bias_factors set lower = estimate + 0.001 where channel = 'search'"
+        ),
+    },
+    "propensity.overlap": {
+        "pairs_stand_once": change(
+            "update propensity.overlap set other_position_from = position_from "
+            "where position_from = 1 and other_position_from = 2 and channel = 'search'"
+        ),
+        "counts_are_not_negative": change(
+            "update propensity.overlap set n_notes = -1 where position_from = 1 "
+            "and other_position_from = 2"
+        ),
     },
     "evaluation.retrieval": {
         "recalls_are_in_0_to_1": found("value = -0.5, low = -0.6", "recall@100"),

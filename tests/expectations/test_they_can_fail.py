@@ -53,7 +53,7 @@ def test_every_view_and_every_table_of_python_has_a_suite() -> None:
     tables = {
         ".".join(key.path)
         for key in defs.resolve_asset_graph().get_all_asset_keys()
-        if key.path[0] in ("features", "training", "evaluation", "ablation")
+        if key.path[0] in ("propensity", "features", "training", "evaluation", "ablation")
         or key.path == ["core", "images"]
     } - audit
     assert set(LOG) | tables <= set(SUITES)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from PIL import Image
 
 from models.recipes import TASKS, Task
-from qilin_dagster import comparisons
+from qilin_dagster import comparisons, propensities
 from qilin_dagster.assets import ablation
 from qilin_dagster.assets.training import RECIPES
 from qilin_dagster.calibration import calibration
@@ -31,7 +31,7 @@ from qilin_dagster.sources.twin import write_twin
 from tests.conftest import build_views
 
 SCALE = 0.004
-SCHEMAS = ("core", "bias", "features", "training", "evaluation", "ablation")
+SCHEMAS = ("core", "bias", "propensity", "features", "training", "evaluation", "ablation")
 
 
 def build(folder: Path) -> duckdb.DuckDBPyConnection:
@@ -47,6 +47,7 @@ def build(folder: Path) -> duckdb.DuckDBPyConnection:
     for schema in SCHEMAS[2:]:
         connection.execute(f"create schema {schema}")
     _store_images(connection, folder / "data")
+    _store_propensities(connection)
     words = _store_note_words(connection, folder)
     for task in TASKS:
         _store_features(connection, words, task, folder)
@@ -138,6 +139,51 @@ def _store_note_images(connection: duckdb.DuckDBPyConnection, folder: Path) -> N
     connection.execute(
         f"create table features.note_images as from read_parquet('{own}/part-0.parquet')"
     )
+
+
+def _store_propensities(connection: duckdb.DuckDBPyConnection) -> None:
+    """Curves of a dozen places: a straight fall, known well, by all estimators."""
+    curve = [
+        {
+            "channel": channel,
+            "surface": "all pages",
+            "estimator": estimator,
+            "position_from": place,
+            "position_to": place,
+            "estimate": 1 - (place - 1) / 20,
+            "lower": 1 - (place - 1) / 19,
+            "upper": 1 - (place - 1) / 21,
+            "n_impressions": 1_000,
+            "n_clicks": 300 - 10 * place,
+        }
+        for channel in ("search", "recommendation")
+        for estimator in ("click rate", "mixed position-based", "cascade")
+        for place in range(1, 13)
+    ]
+    models = [
+        {"channel": row["channel"], "surface": "all pages", "estimator": row["estimator"]}
+        | {"n_requests": 500, "n_held_out": 100, "log_likelihood": -7.0, "perplexity": 1.6}
+        | {"calibration_error": 0.01}
+        for row in curve
+        if row["position_from"] == 1
+    ]
+    factors = [
+        {"channel": channel, "factor": "a commercial note", "scale": "odds of attraction"}
+        | {"estimate": 0.2, "lower": 0.1, "upper": 0.3}
+        for channel in ("search", "recommendation")
+    ]
+    overlap = [
+        {"channel": "search", "position_from": 1, "other_position_from": 2, "n_notes": 40},
+        {"channel": "search", "position_from": 1, "other_position_from": 3, "n_notes": 30},
+    ]
+    for name, rows, schema in (
+        ("by_position", curve, propensities.BY_POSITION),
+        ("click_models", models, propensities.CLICK_MODELS),
+        ("bias_factors", factors, propensities.BIAS_FACTORS),
+        ("overlap", overlap, propensities.OVERLAP),
+    ):
+        found = pa.Table.from_pylist(rows, schema=schema)  # noqa: F841 # DuckDB reads it by name
+        connection.execute(f"create table propensity.{name} as from found")
 
 
 def _store_retrieval(connection: duckdb.DuckDBPyConnection) -> None:

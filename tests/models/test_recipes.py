@@ -16,7 +16,7 @@ FUNCTIONS = {
     for name, function in inspect.getmembers(recipes, inspect.isfunction)
     if function.__module__ == recipes.__name__
     and not name.startswith("_")
-    and name not in ("replace", "from_checkpoint", "vlm_from_checkpoint")
+    and name not in ("replace", "from_checkpoint", "vlm_from_checkpoint", "corrected")
 }
 
 
