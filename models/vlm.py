@@ -624,7 +624,7 @@ def load_model(recipe: VLMRecipe, reader: Reader, folder: Path) -> VLMRanker:
         if sizes.checkpoint is None:
             raise ValueError(f"{folder} holds an adapter, and the recipe names no checkpoint")
         frozen: Any = _from_checkpoint(sizes.checkpoint, recipe.adapter, place)
-        backbone = PeftModel.from_pretrained(frozen, str(folder))
+        backbone = PeftModel.from_pretrained(frozen, str(folder), local_files_only=True)
     width = backbone.config.get_text_config().hidden_size
     model = VLMRanker(backbone, width, sizes.pooling, sizes.marks_matches)
     _load_head(model, folder)

@@ -682,6 +682,7 @@ def _looks_and_lumas(folder: Path) -> tuple[list[float], list[float]]:
     return list(look), list(luma)
 
 
+@pytest.mark.slow
 def test_noise_images_have_the_same_looks_at_other_notes(dirty: Path, tmp_path: Path) -> None:
     write_twin(tmp_path / "noise", scale=0.002, seed=3, dirty=True, images=True, looks=False)
     look, luma = _looks_and_lumas(tmp_path / "noise")
