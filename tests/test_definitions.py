@@ -226,6 +226,7 @@ def test_a_failed_warning_stops_nothing(tmp_path: Path) -> None:
     assert n == 15
 
 
+@pytest.mark.slow
 def test_building_again_writes_nothing(tmp_path: Path) -> None:
     data, lake = log.write(tmp_path / "data"), Lake(tmp_path / "lake")
     assert run(
