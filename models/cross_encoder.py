@@ -28,9 +28,8 @@ from models.encoder import (
     tensors,
 )
 from models.loop import Progress, TrainingHistory
-from models.losses import listwise_loss, pointwise_loss
 from models.metrics import FloatArray
-from models.ranking_data import metric_on, require_enough, rows_of_requests
+from models.ranking_data import metric_on, require_enough
 from models.recipes import CrossEncoderRecipe, Training
 from models.text_data import (
     DrawnLists,
@@ -94,31 +93,9 @@ class CrossEncoderLearner:
         return [requests[start : start + n] for start in range(0, len(requests), n)]
 
     def loss(self, requests: IntArray) -> Tensor:
-        epoch = self._drawn()
-        at, offsets = rows_of_requests(epoch.offsets, requests)
-        request = np.repeat(np.arange(len(requests)), np.diff(offsets))
-        score_B: Tensor = self.model(
-            tensors(
-                _pairs(
-                    self._notes,
-                    self._fit,
-                    requests[request],
-                    epoch.note[at],
-                    self._recipe,
-                ),
-                self._place,
-            )
-        )
-        label_B = torch.from_numpy(epoch.label[at]).to(self._place)
-        if self._recipe.training.loss == "pointwise":
-            return pointwise_loss(score_B, label_B)
-        return listwise_loss(
-            score_B,
-            label_B,
-            torch.from_numpy(request).to(self._place),
-            torch.from_numpy(np.arange(len(at)) - offsets[:-1][request]).to(self._place),
-            len(requests),
-        )
+        drawn = self._drawn().pairs(requests)
+        sequences = _pairs(self._notes, self._fit, drawn.fit_request, drawn.note, self._recipe)
+        return drawn.loss(self._recipe.training.loss, self.model(tensors(sequences, self._place)))
 
     def validate(self) -> float:
         return self._metric(

@@ -23,8 +23,7 @@ from models.losses import (
     corrected_listwise_loss,
     corrected_pointwise_loss,
     dual_learning_loss,
-    listwise_loss,
-    pointwise_loss,
+    ranking_loss,
 )
 from models.metrics import FloatArray
 from models.ranking_data import RankingData, metric_on, require_enough, rows_of_requests
@@ -197,18 +196,15 @@ class DCNV2Learner:
         score_B = batch.scores(self.ranker)
         if self._training.correction is not None:
             return self._corrected_loss(batch, score_B, self._training.correction)
-        if self._training.loss == "pointwise":
-            return pointwise_loss(score_B, batch.label_B)
-        return listwise_loss(
-            score_B, batch.label_B, batch.request_B, batch.place_B, batch.n_requests
-        )
+        lists = (batch.request_B, batch.place_B, batch.n_requests)
+        return ranking_loss(self._training.loss, score_B, batch.label_B, *lists)
 
     def _corrected_loss(
         self, batch: "_Batch", score_B: Tensor, correction: PositionCorrection
     ) -> Tensor:
         assert self._positions is not None
         assert batch.exposure is not None
-        exposure, is_pointwise = batch.exposure, self._training.loss == "pointwise"
+        exposure, kind = batch.exposure, self._training.loss
         lists = (batch.request_B, batch.place_B, batch.n_requests)
         if correction.method == "dual_learning":
             examined_B = self._positions(exposure.place_B)
@@ -218,9 +214,7 @@ class DCNV2Learner:
         if correction.method == "position_input":
             if float(torch.rand(())) >= correction.dropout:
                 score_B = score_B + self._positions(exposure.place_B)
-            if is_pointwise:
-                return pointwise_loss(score_B, batch.label_B)
-            return listwise_loss(score_B, batch.label_B, *lists)
+            return ranking_loss(kind, score_B, batch.label_B, *lists)
         is_robust = correction.method == "doubly_robust"
         corrected_B = corrected_clicks(
             batch.label_B,
@@ -228,7 +222,7 @@ class DCNV2Learner:
             clip=correction.clip,
             attraction_B=exposure.attraction_B if is_robust else None,
         )
-        if is_pointwise:
+        if kind == "pointwise":
             return corrected_pointwise_loss(score_B, corrected_B)
         return corrected_listwise_loss(
             score_B,

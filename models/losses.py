@@ -3,6 +3,8 @@
 Shapes: B = candidates in the batch, R = requests in the batch, L = longest list in the batch.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -33,22 +35,23 @@ def listwise_loss(
         place_B: integers (B,), place of the candidate in its request, from 0.
         n_requests: R.
     """
-    n_places = int(place_B.max()) + 1 if len(place_B) else 1
-    # A padded copy costs little and, unlike scattered sums, adds in the same order every time.
-    score_RL = score_B.new_full((n_requests, n_places), -torch.inf)
-    label_RL = score_B.new_zeros((n_requests, n_places))
-    score_RL = score_RL.index_put((request_B, place_B), score_B)
-    label_RL = label_RL.index_put((request_B, place_B), label_B)
-    is_real_RL = score_RL > -torch.inf
+    return corrected_listwise_loss(
+        score_B, label_B, label_B, request_B, place_B, n_requests, self_normalised=True
+    )
 
-    n_clicked_R = label_RL.sum(dim=1)
-    counts_R = (n_clicked_R > 0) & (n_clicked_R < is_real_RL.sum(dim=1))
-    if not counts_R.any():
-        return score_B.sum() * 0.0
-    score_RL, label_RL, is_real_RL = score_RL[counts_R], label_RL[counts_R], is_real_RL[counts_R]
-    log_p_RL = torch.log_softmax(score_RL, dim=1).masked_fill(~is_real_RL, 0.0)
-    target_RL = label_RL / label_RL.sum(dim=1, keepdim=True)
-    return -(target_RL * log_p_RL).sum(dim=1).mean()
+
+def ranking_loss(
+    kind: Literal["pointwise", "listwise"],
+    score_B: Tensor,
+    label_B: Tensor,
+    request_B: Tensor,
+    place_B: Tensor,
+    n_requests: int,
+) -> Tensor:
+    """The loss that a recipe names; arguments as in `listwise_loss`."""
+    if kind == "pointwise":
+        return pointwise_loss(score_B, label_B)
+    return listwise_loss(score_B, label_B, request_B, place_B, n_requests)
 
 
 def corrected_clicks(
@@ -113,6 +116,7 @@ def corrected_listwise_loss(
     """
     n_places = int(place_B.max()) + 1 if len(place_B) else 1
     at = (request_B, place_B)
+    # A padded copy costs little and, unlike scattered sums, adds in the same order every time.
     score_RL = score_B.new_full((n_requests, n_places), -torch.inf).index_put(at, score_B)
     label_RL = score_B.new_zeros((n_requests, n_places)).index_put(at, label_B)
     target_RL = score_B.new_zeros((n_requests, n_places)).index_put(at, corrected_B)

@@ -5,12 +5,14 @@ Shapes: R = requests, N = candidates of all requests, C = notes, P = drawn rows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
+from models.losses import ranking_loss
 from models.ranking_data import Requests, require_shape, rows_of_requests
 from models.recipes import Training
 from models.tokens import SpecialTokens, TokenLists
@@ -106,6 +108,43 @@ class DrawnLists:
     offsets: IntArray
     note: IntArray
     label: NDArray[np.float32]
+
+    def pairs(self, requests: IntArray) -> "DrawnPairs":
+        """The pairs of these requests, in their order."""
+        rows, offsets = rows_of_requests(self.offsets, requests)
+        request = np.repeat(np.arange(len(requests)), np.diff(offsets))
+        place = np.arange(len(rows)) - offsets[:-1][request]
+        return DrawnPairs(
+            requests[request], self.note[rows], self.label[rows], request, place, len(requests)
+        )
+
+
+@dataclass(frozen=True)
+class DrawnPairs:
+    """The B pairs of a batch.
+
+    Attributes:
+        fit_request: int64 (B,), the request in its fold.
+        note: int64 (B,), row of the notes.
+        label: float32 (B,), 1 clicked, 0 not.
+        request, place: int64 (B,), the request in the batch and the place in its list, from 0.
+        n_requests: of the batch.
+    """
+
+    fit_request: IntArray
+    note: IntArray
+    label: NDArray[np.float32]
+    request: IntArray
+    place: IntArray
+    n_requests: int
+
+    def loss(self, kind: Literal["pointwise", "listwise"], score_B: Tensor) -> Tensor:
+        """What these scores lose, see `models.losses`."""
+        label_B, request_B, place_B = (
+            torch.from_numpy(array).to(score_B.device)
+            for array in (self.label, self.request, self.place)
+        )
+        return ranking_loss(kind, score_B, label_B, request_B, place_B, self.n_requests)
 
 
 def drawn_lists(

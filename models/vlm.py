@@ -34,11 +34,10 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import logging as transformers_logging
 
 from models import loop
-from models.encoder import SCORE_DECIMALS, by_length, scoring
+from models.encoder import SCORE_DECIMALS, TOKENS_PER_SCORED_BATCH, by_length, scoring
 from models.loop import Progress, TrainingHistory
-from models.losses import listwise_loss, pointwise_loss
 from models.metrics import FloatArray
-from models.ranking_data import metric_on, require_enough, rows_of_requests
+from models.ranking_data import metric_on, require_enough
 from models.recipes import LoRA, Training, VisionLanguage, VLMRecipe
 from models.text_data import (
     DrawnLists,
@@ -66,7 +65,6 @@ IMAGE, VIDEO = "<|image_pad|>", "<|video_pad|>"
 TURN, TURN_END = "<|im_start|>", "<|im_end|>"
 QUERY_LABEL, NOTE_LABEL = "查询：", "\n笔记："
 FEED_FORWARD = 3
-TOKENS_PER_SCORED_BATCH = 16_384
 # So many batches are sorted by length together, which leaves them all but random.
 BATCHES_SORTED_TOGETHER = 16
 # Only the language layers: the vision tower calls its projections otherwise.
@@ -192,21 +190,9 @@ class VLMLearner:
     def loss(self, requests: IntArray) -> Tensor:
         if self._epoch is None:
             raise ValueError("batches() draws what an epoch learns from; it was not called")
-        epoch = self._epoch
-        at, offsets = rows_of_requests(epoch.offsets, requests)
-        request = np.repeat(np.arange(len(requests)), np.diff(offsets))
-        batch = self._batches.batch(self._fit, requests[request], epoch.note[at])
-        score_B: Tensor = self.model(batch)
-        label_B = torch.from_numpy(epoch.label[at]).to(self._place)
-        if self._recipe.training.loss == "pointwise":
-            return pointwise_loss(score_B, label_B)
-        return listwise_loss(
-            score_B,
-            label_B,
-            torch.from_numpy(request).to(self._place),
-            torch.from_numpy(np.arange(len(at)) - offsets[:-1][request]).to(self._place),
-            len(requests),
-        )
+        drawn = self._epoch.pairs(requests)
+        batch = self._batches.batch(self._fit, drawn.fit_request, drawn.note)
+        return drawn.loss(self._recipe.training.loss, self.model(batch))
 
     def validate(self) -> float:
         return self._metric(self._batches.scores(self._validation))
