@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import duckdb
     import polars as pl
 
+# The curve to use, by its estimator and the part of the log it is of.
+RECOMMENDED = "mixed position-based"
+ALL = "all pages"
 # First positions of the places: each place of the first four blocks of seven for itself.
 PLACES = (*range(29), 29, 36, 50, 99)
 COVARIATES = (

@@ -27,7 +27,7 @@ from models.click_models.intervention_harvesting import NotConnected
 from models.click_models.mixed_position_based import MixedPositionBased
 from models.click_models.scoring import Score, score
 from models.click_models.sessions import BoolArray, Sessions
-from qilin_dagster.click_sessions import PLACES, Lists, read_lists
+from qilin_dagster.click_sessions import ALL, PLACES, RECOMMENDED, Lists, read_lists
 from qilin_dagster.lake import Written, write_rows
 
 if TYPE_CHECKING:
@@ -37,13 +37,11 @@ if TYPE_CHECKING:
 
 CODE_VERSION = "1"
 CHANNELS = ("search", "recommendation")
-RECOMMENDED = "mixed position-based"
 HELD_OUT_SHARE = 0.2
 # The estimators that are compared see so many requests at most: theirs is not the curve in use.
 COMPARED_REQUESTS = 6_000
 # Fewer requests leave all curves open.
 MIN_REQUESTS = 200
-ALL = "all pages"
 DIPS = {"search": (3,), "recommendation": (6, 13, 20, 27)}
 
 BY_POSITION = pa.schema(
@@ -209,9 +207,7 @@ def _compare(
 
     one = np.zeros(len(sessions.place), dtype=np.int64)
     naive = position_based.fit_em(fit.sessions, one[: len(fit.sessions.place)], 1)
-    count = np.maximum(np.bincount(sessions.place, minlength=sessions.n_places), 1)
-    rate = np.bincount(sessions.place, sessions.is_clicked, minlength=sessions.n_places) / count
-    rate[np.bincount(sessions.place, minlength=sessions.n_places) == 0] = np.nan
+    rate = sessions.mean_by_place(sessions.is_clicked)
     add(
         "click rate",
         Curve.without_interval(

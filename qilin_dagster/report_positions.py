@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qilin_dagster.click_sessions import ALL, RECOMMENDED, lists_of_ranks
 from qilin_dagster.report import Provenance, write_page
 from qilin_dagster.report_blocks import (
     CHANNELS,
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     import duckdb
 
 CODE_VERSION = "1"
-RECOMMENDED = "mixed position-based"
-ALL = "all pages"
 NAMES = ("by_position", "click_models", "bias_factors", "overlap")
 SERIES = (
     (RECOMMENDED, "Examination", "text", "circle"),
@@ -417,7 +416,6 @@ def draw_files(run_file: Path, qrels_file: Path, out: Path) -> None:
     import polars as pl
 
     from qilin_dagster import propensities
-    from qilin_dagster.click_sessions import lists_of_ranks
     from qilin_dagster.errors import InputError
     from qilin_dagster.evaluation import read_qrels, read_run
 

@@ -127,10 +127,10 @@ def train_dcn_v2(
     }
     try:
         if recipe.training.correction is not None:
+            exposure = exposure_of(connection, table, recipe.task)
             for fold in ("fit", "validation"):
-                rows = table.filter(pl.col("fold") == fold)
-                exposure = exposure_of(connection, rows, recipe.task)
-                folds[fold] = dataclasses.replace(folds[fold], exposure=exposure)
+                rows = np.flatnonzero((table["fold"] == fold).to_numpy())
+                folds[fold] = dataclasses.replace(folds[fold], exposure=exposure.rows(rows))
     except TooLittleData as reason:
         return not_trained(folder, recipe, reason)
     config = DCNV2Config(
@@ -229,11 +229,13 @@ def exposure_of(connection: "duckdb.DuckDBPyConnection", table: Any, task: str) 
     A note that was returned twice stands where it stood first; one without a position, at the
     first place. Mean attraction of a place is its click rate over its examination.
     """
+    from qilin_dagster.click_sessions import ALL, RECOMMENDED
+
     curve = connection.sql(
         "select position_from, estimate, n_clicks / nullif(n_impressions, 0) as click_rate "
-        "from propensity.by_position where channel = $task and surface = 'all pages' "
-        "and estimator = 'mixed position-based' and estimate is not null order by position_from",
-        params={"task": task},
+        "from propensity.by_position where channel = $task and surface = $surface "
+        "and estimator = $estimator and estimate is not null order by position_from",
+        params={"task": task, "surface": ALL, "estimator": RECOMMENDED},
     ).pl()
     if curve.is_empty():
         raise TooLittleData("Too little data to correct for position: no curve was estimated.")

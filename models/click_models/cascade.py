@@ -9,7 +9,6 @@ sigmoid(x' beta). By gradient, conditional on the selection of requests with a c
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from models.click_models.curve import Curve
@@ -64,9 +63,7 @@ def fit(sessions: Sessions) -> Cascade:
     trace = maximise([beta_F, logit_K], log_likelihood, MAX_SLOW_STEPS)
     with torch.no_grad():
         _, seen_N, _ = walk()
-    count = np.bincount(sessions.place, minlength=sessions.n_places)
-    total = np.bincount(sessions.place, seen_N.numpy(), minlength=sessions.n_places)
-    mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    mean = sessions.mean_by_place(seen_N.numpy())
     return Cascade(
         Curve.without_interval(mean / mean[sessions.reference]),
         torch.sigmoid(logit_K.detach()).numpy(),

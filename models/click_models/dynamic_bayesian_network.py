@@ -8,7 +8,6 @@ a click.
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from models.click_models.curve import Curve
@@ -63,9 +62,7 @@ def fit(sessions: Sessions) -> DynamicBayesianNetwork:
     trace = maximise([beta_F, delta_F, logit], log_likelihood, MAX_SLOW_STEPS)
     with torch.no_grad():
         _, seen_N, _ = walk()
-    count = np.bincount(sessions.place, minlength=sessions.n_places)
-    total = np.bincount(sessions.place, seen_N.numpy(), minlength=sessions.n_places)
-    mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    mean = sessions.mean_by_place(seen_N.numpy())
     return DynamicBayesianNetwork(
         Curve.without_interval(mean / mean[sessions.reference]),
         float(torch.sigmoid(logit.detach())),

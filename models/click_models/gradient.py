@@ -48,6 +48,18 @@ def maximise(
     return tuple(trace)
 
 
+def truncated(p_N: Tensor, clicked_N: Tensor, none_R: Tensor, selected_R: Tensor) -> Tensor:
+    """Nats of all clicks, those of requests in the log because of one given that there is one.
+
+    Args:
+        p_N: (N,), probability of a click given the clicks above, inside 0..1.
+        none_R: (R,), log-probability of no click at all; ``selected_R`` in the same order.
+    """
+    clicks = torch.where(clicked_N, torch.log(p_N), torch.log1p(-p_N)).sum()
+    some_R = torch.log(-torch.expm1(none_R.clamp(max=-1e-12)))
+    return clicks - some_R[selected_R].sum()
+
+
 def condition_on_click(
     sessions: Sessions, given_past: FloatArray, given_none: FloatArray
 ) -> FloatArray:

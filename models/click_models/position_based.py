@@ -20,7 +20,7 @@ from models.click_models.expectation_maximisation import (
     logistic,
     logit,
 )
-from models.click_models.gradient import condition_on_click, maximise
+from models.click_models.gradient import condition_on_click, maximise, truncated
 from models.click_models.sessions import BoolArray, FloatArray, IntArray, Sessions
 
 START = 0.5
@@ -95,14 +95,11 @@ def fit_gradient(sessions: Sessions, group: IntArray, n_groups: int) -> Position
     def log_likelihood() -> torch.Tensor:
         p_N = torch.sigmoid(examination_K)[place_N] * torch.sigmoid(attraction_G)[group_N]
         p_N = p_N.clamp(1e-9, _LARGEST_P)
-        rest_N = torch.log1p(-p_N)
-        none_R = torch.zeros(len(selected_R), dtype=torch.float64).index_add(0, request_N, rest_N)
-        some_R = torch.log(-torch.expm1(none_R.clamp(max=-1e-12)))
+        none_N = torch.log1p(-p_N)
+        none_R = torch.zeros(len(selected_R), dtype=torch.float64).index_add(0, request_N, none_N)
         # Tables that no click moves stay where they are; 1e-3 of a nat holds them there.
         hold = 1e-3 * ((examination_K**2).sum() + (attraction_G**2).sum())
-        return (
-            torch.where(clicked_N, torch.log(p_N), rest_N).sum() - some_R[selected_R].sum() - hold
-        )
+        return truncated(p_N, clicked_N, none_R, selected_R) - hold
 
     trace = maximise([examination_K, attraction_G], log_likelihood)
     with torch.no_grad():

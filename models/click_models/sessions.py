@@ -98,6 +98,12 @@ class Sessions:
         above: IntArray = np.cumsum(self.is_clicked) - self.is_clicked
         return np.asarray(above == above[self.offsets[:-1]][self.request])
 
+    def mean_by_place(self, value: FloatArray | BoolArray) -> FloatArray:
+        """Mean over the exposures at each place, (K,); NaN where nothing was shown."""
+        count = np.bincount(self.place, minlength=self.n_places)
+        total = np.bincount(self.place, value, minlength=self.n_places)
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
     def take(self, requests: IntArray | BoolArray) -> "Sessions":
         """Some requests, whole; by index or by mask, (R,)."""
         index = np.arange(self.n_requests)[requests]

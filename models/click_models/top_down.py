@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.click_models.gradient import truncated
 from models.click_models.sessions import Sessions
 
 _LARGEST_P = 1 - 1e-6
@@ -75,10 +76,7 @@ class Ladder:
 
     def log_likelihood(self, p_N: Tensor, none_R: Tensor, clicked_N: Tensor) -> Tensor:
         """Nats of all clicks, those of selected requests given that there is one."""
-        p_N = p_N.clamp(min=1e-9)
-        some_R = torch.log(-torch.expm1(none_R.clamp(max=-1e-12)))
-        clicks = torch.where(clicked_N, torch.log(p_N), torch.log1p(-p_N)).sum()
-        return clicks - some_R[self.is_selected_R].sum()
+        return truncated(p_N.clamp(min=1e-9), clicked_N, none_R, self.is_selected_R)
 
 
 def no_click(sessions: Sessions) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from models.click_models.curve import Curve
-from models.click_models.gradient import condition_on_click, maximise
+from models.click_models.gradient import condition_on_click, maximise, truncated
 from models.click_models.sessions import FloatArray, IntArray, Sessions
 
 # Distances told apart: no click above, 1, 2, 3, 4 to 6, 7 to 12, more.
@@ -57,14 +57,12 @@ def fit(sessions: Sessions) -> UserBrowsing:
         p_N = (examination_KD[place_N, distance_N] * attraction_N).clamp(1e-9, _LARGEST_P)
         none_N = torch.log1p(-(examination_KD[place_N, 0] * attraction_N).clamp(max=_LARGEST_P))
         none_R = torch.zeros(len(selected_R), dtype=torch.float64).index_add(0, request_N, none_N)
-        some_R = torch.log(-torch.expm1(none_R.clamp(max=-1e-12)))
         hold = 1e-3 * ((logit_KD**2).sum() + (beta_F**2).sum())
-        clicks = torch.where(clicked_N, torch.log(p_N), torch.log1p(-p_N)).sum()
-        return clicks - some_R[selected_R].sum() - hold
+        return truncated(p_N, clicked_N, none_R, selected_R) - hold
 
     trace = maximise([logit_KD, beta_F], log_likelihood)
     examination = torch.sigmoid(logit_KD.detach()).numpy()
-    mean = _mean_by_place(sessions, examination[sessions.place, distance_N.numpy()])
+    mean = sessions.mean_by_place(examination[sessions.place, distance_N.numpy()])
     return UserBrowsing(
         Curve.without_interval(mean / mean[sessions.reference]),
         examination,
@@ -81,9 +79,3 @@ def last_click(sessions: Sessions) -> IntArray:
     above = np.concatenate([[-1], last[:-1]])
     away = np.where(above >= sessions.offsets[sessions.request], row - above, 0)
     return np.searchsorted(DISTANCES, away, side="right")
-
-
-def _mean_by_place(sessions: Sessions, value: FloatArray) -> FloatArray:
-    count = np.bincount(sessions.place, minlength=sessions.n_places)
-    total = np.bincount(sessions.place, value, minlength=sessions.n_places)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
