@@ -1,5 +1,6 @@
-"""An array written part by part into a .npy file, larger than memory if need be."""
+"""Files that are whole or not there, and arrays larger than memory written part by part."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,20 @@ def array_file(
         # The header leaves room for any length.
         file.seek(0)
         _write_header(file, dtype, (n_rows, *row_shape))
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Where to write what is to become this file: it is moved there on leaving, unless by an error.
+
+    The folder is made if need be.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    yield aside
+    with aside.open("rb") as file:
+        os.fsync(file.fileno())
+    aside.replace(path)
 
 
 def _write_header(file: BinaryIO, dtype: "np.dtype[Any]", shape: tuple[int, ...]) -> None:

@@ -8,7 +8,6 @@ P = positives of a batch, N = candidates of all requests.
 """
 
 import math
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from torch.nn import functional
 from transformers import BertConfig, BertModel
 
 from models import loop
-from models.array_file import array_file
+from models.array_file import array_file, whole_file
 from models.encoder import (
     SCORE_DECIMALS,
     TOKENS_PER_SCORED_BATCH,
@@ -484,10 +483,6 @@ def counted_negatives(negatives: Negatives, found: FoundNotes) -> dict[str, int]
 
 def _save_whole(path: Path, parts: Iterable[NDArray[np.float16]], width_H: int) -> None:
     """Write the parts one after the other as one array; the file is there whole or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with array_file(aside, np.float16, (width_H,)) as append:
+    with whole_file(path) as aside, array_file(aside, np.float16, (width_H,)) as append:
         for part in parts:
             append(part)
-    with aside.open("rb") as file:
-        os.fsync(file.fileno())
-    aside.replace(path)

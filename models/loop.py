@@ -22,6 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from models.array_file import whole_file
 from models.recipes import Training
 
 # A learner tells how far it is after so many steps, and saves where it is after so many seconds.
@@ -242,12 +243,10 @@ class _Run:
             "best_epoch": self.best_epoch,
             "best_metric": self.best_metric,
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
         # Copies: tensors that share memory, such as tied weights, cannot be saved as they are.
         copies = {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
-        save_file(copies, aside, metadata={"run": json.dumps(words)})
-        aside.replace(path)
+        with whole_file(path) as aside:
+            save_file(copies, aside, metadata={"run": json.dumps(words)})
 
     def read(self, path: Path) -> None:
         with safe_open(path, framework="pt") as file:

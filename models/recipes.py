@@ -11,7 +11,7 @@ TASKS: tuple[Task, ...] = ("search", "recommendation")
 
 
 # What a ranker sees of a note's cover: its own, none, or that of another note, as a control.
-Covers = Literal["own", "none", "shuffled"]
+SeenCovers = Literal["own", "none", "shuffled"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ class DCNV2Recipe:
     task: Task
     architecture: DCNV2Architecture = DCNV2Architecture()
     # What the covers look like, among the dense inputs; nothing where there are no images.
-    covers: Covers = "none"
+    covers: SeenCovers = "none"
     training: Training = Training()
 
 
@@ -136,7 +136,7 @@ class BiEncoderRecipe:
     bm25_from: int = 10
     bm25_to: int = 60
     # What the covers look like, added to the notes' embeddings; nothing where there are no images.
-    covers: Covers = "none"
+    covers: SeenCovers = "none"
     training: Training = Training()
 
 
@@ -203,7 +203,7 @@ class VLMRecipe:
     model: VisionLanguage = VisionLanguage()
     # None trains every weight.
     adapter: LoRA | None = None
-    covers: Covers = "own"
+    covers: SeenCovers = "own"
     reads_text: bool = True
     # As in the cross-encoder.
     list_size: int = 6

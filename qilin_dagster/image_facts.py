@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from models.array_file import whole_file
 from qilin_dagster.lake import Lake, LakeError, Manifest, Written, write_rows
 from qilin_dagster.sources.images import verify_images
 
@@ -154,10 +155,8 @@ def _verified(
         )
         rows = [tuple(getattr(one, name) for name in FACTS) for one in facts]
         frame = pl.DataFrame(rows, schema=schema, orient="row")
-        unfinished.mkdir(parents=True, exist_ok=True)
-        aside = kept.with_name(f".{kept.name}.{os.getpid()}")
-        frame.write_parquet(aside)
-        aside.replace(kept)
+        with whole_file(kept) as aside:
+            frame.write_parquet(aside)
         log.info("core.images: %s images verified", f"{start + paths.height:,}")
     return pl.concat([paths, pl.read_parquet(kept)], how="horizontal")
 

@@ -11,7 +11,6 @@ earlier snapshot knows are not looked at again, and work that was killed goes on
 """
 
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.array_file import whole_file
 from qilin_dagster.errors import InputError
 from qilin_dagster.lake import Written, write_rows
 from qilin_dagster.note_lists import rows_of
@@ -165,7 +165,9 @@ def build_note_images(
     for start in range(0, new.height, IMAGES_PER_SHARD):
         shard = unfinished / f"visual-{start:09}.npy"
         if not shard.exists():
-            _save(shard, look(new.slice(start, IMAGES_PER_SHARD).to_dicts()))
+            looks = look(new.slice(start, IMAGES_PER_SHARD).to_dicts())
+            with whole_file(shard) as aside, aside.open("wb") as file:
+                np.save(file, looks)
             report(f"{TABLE}: {min(start + IMAGES_PER_SHARD, new.height):,} images looked at")
         shards.append(np.load(shard, mmap_mode="r"))
     width = shards[0].shape[1] if shards else next((len(v) for v in known.values()), 0)
@@ -178,14 +180,14 @@ def build_note_images(
         visual[row] = known[str(hashes[row])]
     np.save(folder / "visual.npy", visual)
     np.save(folder / "content_hash.npy", hashes)
-    described = {"seen_by": seen_by, "data": str(data)}
     table = rows.select("note_idx", "image_n", "path", "content_hash", "width", "height").to_arrow()
     facts = {
         "n_notes": rows.height,
         "n_images": unique.height,
         "n_reused": int((~is_new).sum()),
         "n_numbers": width,
-        **described,
+        "seen_by": seen_by,
+        "data": str(data),
     }
     return write_rows(table, folder, facts)
 
@@ -256,12 +258,3 @@ def _known(before: Path | None) -> "dict[str, NDArray[np.float32]]":
     hashes = np.load(before / "content_hash.npy")
     visual = np.load(before / "visual.npy")
     return dict(zip(hashes.tolist(), visual, strict=True))
-
-
-def _save(path: Path, values: "NDArray[np.float32]") -> None:
-    """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("wb") as file:
-        np.save(file, values)
-    aside.replace(path)

@@ -134,13 +134,6 @@ class Sessions:
         )
 
 
-def hold_out(sessions: Sessions, share: float, seed: int) -> tuple[Sessions, Sessions]:
-    """Sessions to fit and sessions to judge by: whole users, about ``share`` of them held out."""
-    users, index = np.unique(sessions.user, return_inverse=True)
-    is_out = (np.random.default_rng(seed).random(len(users)) < share)[index]
-    return sessions.take(~is_out), sessions.take(is_out)
-
-
 def relative_rank(rank: IntArray, n: IntArray) -> FloatArray:
     """How high a result stands in its list, in deviations: the expected normal score (Blom 1958).
 

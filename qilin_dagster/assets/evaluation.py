@@ -8,7 +8,7 @@ import dagster as dg
 
 from models.recipes import TASKS
 from qilin_dagster.assets.features import NOTE_IMAGES
-from qilin_dagster.assets.tables import Metadata, table_asset
+from qilin_dagster.assets.tables import Metadata, publish_from, table_asset
 from qilin_dagster.assets.training import RECIPES
 from qilin_dagster.lake import Manifest, write_rows
 from qilin_dagster.resources import Lakehouse
@@ -249,19 +249,15 @@ def publish_by_task(
     """Publish a table made of one part for each task."""
     import pyarrow as pa
 
-    engine = lakehouse.engine()
-    connection = engine.connect(reads)
-    try:
-        return lakehouse.store.publish(
-            table,
-            inputs=engine.inputs(reads),
-            code_version=code_version,
-            write=lambda folder: write_rows(
-                pa.concat_tables([rows_of_task(connection, task) for task in TASKS]), folder
-            ),
-        )
-    finally:
-        connection.close()
+    return publish_from(
+        lakehouse,
+        table,
+        reads,
+        code_version,
+        lambda connection, folder: write_rows(
+            pa.concat_tables([rows_of_task(connection, task) for task in TASKS]), folder
+        ),
+    )
 
 
 def _as_markdown(rows: list[tuple[str, str, str, str, float, float, float]]) -> str:

@@ -11,7 +11,7 @@ from typing import Literal
 import dagster as dg
 
 from models.recipes import TASKS, Task
-from qilin_dagster.assets.tables import Metadata, table_asset
+from qilin_dagster.assets.tables import Metadata, publish_from, table_asset
 from qilin_dagster.lake import Manifest, write_rows
 from qilin_dagster.resources import Lakehouse
 
@@ -35,17 +35,13 @@ COMPARED_WITH = ("core.relevance_labels",)
 def note_words(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     from qilin_dagster.note_words import CODE_VERSION, build_note_words
 
-    engine = lakehouse.engine()
-    connection = engine.connect(["core.notes"])
-    try:
-        manifest = lakehouse.store.publish(
-            table,
-            inputs=engine.inputs(("core.notes",)),
-            code_version=CODE_VERSION,
-            write=lambda folder: build_note_words(connection, folder, log.info),
-        )
-    finally:
-        connection.close()
+    manifest = publish_from(
+        lakehouse,
+        table,
+        ("core.notes",),
+        CODE_VERSION,
+        lambda connection, folder: build_note_words(connection, folder, log.info),
+    )
     log.info("%s: %s words", table, f"{manifest.n_rows:,}")
     return manifest, {
         **_columns(manifest),
@@ -68,19 +64,15 @@ def _ranking_features(task: Task) -> dg.AssetsDefinition:
     def ranking_features(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
         from qilin_dagster.features import CODE_VERSION, build_features
 
-        engine = lakehouse.engine()
-        connection = engine.connect(READS)
-        try:
-            manifest = lakehouse.store.publish(
-                table,
-                inputs=engine.inputs(READS),
-                code_version=CODE_VERSION,
-                write=lambda folder: build_features(
-                    connection, lakehouse.store.snapshot_folder(NOTE_WORDS), task, folder
-                ),
-            )
-        finally:
-            connection.close()
+        manifest = publish_from(
+            lakehouse,
+            table,
+            READS,
+            CODE_VERSION,
+            lambda connection, folder: build_features(
+                connection, lakehouse.store.snapshot_folder(NOTE_WORDS), task, folder
+            ),
+        )
         log.info("%s: %s rows", table, f"{manifest.n_rows:,}")
         return manifest, {
             **_columns(manifest),
@@ -151,18 +143,15 @@ def _columns(manifest: Manifest) -> Metadata:
 def note_tokens(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     from qilin_dagster.note_tokens import CODE_VERSION, READS, build_note_tokens
 
-    engine = lakehouse.engine()
     checkpoint = lakehouse.settings.checkpoint
-    connection = engine.connect(READS)
-    try:
-        manifest = lakehouse.store.publish(
-            table,
-            inputs={**engine.inputs(READS), "checkpoint": checkpoint or ""},
-            code_version=CODE_VERSION,
-            write=lambda folder: build_note_tokens(connection, checkpoint, folder, log.info),
-        )
-    finally:
-        connection.close()
+    manifest = publish_from(
+        lakehouse,
+        table,
+        READS,
+        CODE_VERSION,
+        lambda connection, folder: build_note_tokens(connection, checkpoint, folder, log.info),
+        more_inputs={"checkpoint": checkpoint or ""},
+    )
     log.info("%s: %s tokens", table, f"{manifest.n_rows:,}")
     return manifest, {
         **_columns(manifest),
@@ -184,33 +173,34 @@ def note_images(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     from qilin_dagster.image_facts import registered_folder
     from qilin_dagster.note_images import CODE_VERSION, READS, build_note_images
 
-    engine, lake = lakehouse.engine(), lakehouse.store
-    settings = lakehouse.settings
+    lake, settings = lakehouse.store, lakehouse.settings
     checkpoint = settings.vlm_checkpoint or ""
-    inputs = {**engine.inputs(READS), "checkpoint": checkpoint}
     earlier = lake.manifest(table)
     is_same = earlier is not None and (
         (earlier.inputs["checkpoint"], earlier.code_version) == (checkpoint, CODE_VERSION)
     )
-    connection = engine.connect(READS)
-    try:
-        manifest = lake.publish(
-            table,
-            inputs=inputs,
-            code_version=CODE_VERSION,
-            write=lambda folder: build_note_images(
-                connection,
-                registered_folder(lake),
-                settings.vlm_checkpoint,
-                lake.snapshot_folder(table) if is_same else None,
-                folder,
-                lake.unfinished_folder(table, inputs=inputs, code_version=CODE_VERSION),
-                settings.device,
-                log.info,
-            ),
-        )
-    finally:
-        connection.close()
+    unfinished = lake.unfinished_folder(
+        table,
+        inputs={**lakehouse.engine().inputs(READS), "checkpoint": checkpoint},
+        code_version=CODE_VERSION,
+    )
+    manifest = publish_from(
+        lakehouse,
+        table,
+        READS,
+        CODE_VERSION,
+        lambda connection, folder: build_note_images(
+            connection,
+            registered_folder(lake),
+            settings.vlm_checkpoint,
+            lake.snapshot_folder(table) if is_same else None,
+            folder,
+            unfinished,
+            settings.device,
+            log.info,
+        ),
+        more_inputs={"checkpoint": checkpoint},
+    )
     log.info("%s: %s covers", table, f"{manifest.n_rows:,}")
     return manifest, {
         **_columns(manifest),

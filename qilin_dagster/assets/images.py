@@ -4,7 +4,7 @@ import logging
 
 import dagster as dg
 
-from qilin_dagster.assets.tables import Metadata, table_asset
+from qilin_dagster.assets.tables import Metadata, publish_from, table_asset
 from qilin_dagster.lake import Manifest
 from qilin_dagster.resources import Lakehouse
 
@@ -36,34 +36,37 @@ def images(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
         registered_folder,
     )
 
-    engine, lake = lakehouse.engine(), lakehouse.store
+    lake = lakehouse.store
     data = registered_folder(lake)
     parts = fingerprints(data)
-    inputs = {**engine.inputs((NOTES,)), "folder": str(data), **parts}
+    more_inputs = {"folder": str(data), **parts}
     earlier = lake.manifest(table)
     same = [part for part in parts if earlier and earlier.inputs.get(part) == parts[part]]
     before = None
     if same and earlier is not None and earlier.code_version == CODE_VERSION:
         of_part = pl.col("path").str.extract("^(image/[^/]+)/", 1)
         before = pl.read_parquet(lake.files(earlier)).filter(of_part.is_in(same))
-    connection = engine.connect([NOTES])
-    try:
-        manifest = lake.publish(
-            table,
-            inputs=inputs,
-            code_version=CODE_VERSION,
-            write=lambda folder: build_images(
-                connection,
-                data,
-                parts,
-                before,
-                folder,
-                lake.unfinished_folder(table, inputs=inputs, code_version=CODE_VERSION),
-                lakehouse.settings.threads or os.cpu_count() or 1,
-            ),
-        )
-    finally:
-        connection.close()
+    unfinished = lake.unfinished_folder(
+        table,
+        inputs={**lakehouse.engine().inputs((NOTES,)), **more_inputs},
+        code_version=CODE_VERSION,
+    )
+    manifest = publish_from(
+        lakehouse,
+        table,
+        (NOTES,),
+        CODE_VERSION,
+        lambda connection, folder: build_images(
+            connection,
+            data,
+            parts,
+            before,
+            folder,
+            unfinished,
+            lakehouse.settings.threads or os.cpu_count() or 1,
+        ),
+        more_inputs=more_inputs,
+    )
     line = described(manifest)
     (log.warning if manifest.facts["unreadable"] else log.info)("%s: %s", table, line)
     return manifest, {

@@ -1,10 +1,10 @@
-"""Stage 4, propensity: how far a place is examined, by click models; a page about it."""
+"""Stage 3, propensity: how far a place is examined, by click models."""
 
 import logging
 
 import dagster as dg
 
-from qilin_dagster.assets.tables import Metadata, table_asset
+from qilin_dagster.assets.tables import Metadata, publish_from, table_asset
 from qilin_dagster.lake import Manifest, write_rows
 from qilin_dagster.resources import Lakehouse
 
@@ -27,17 +27,15 @@ NUMPY_TABLE = {"numpy", "table"}
 def by_position(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     from qilin_dagster.propensities import CODE_VERSION, build_propensities
 
-    engine, seed = lakehouse.engine(), lakehouse.settings.seed
-    connection = engine.connect(READS)
-    try:
-        manifest = lakehouse.store.publish(
-            table,
-            inputs={**engine.inputs(READS), "seed": str(seed)},
-            code_version=CODE_VERSION,
-            write=lambda folder: build_propensities(connection, seed, folder, log.info),
-        )
-    finally:
-        connection.close()
+    seed = lakehouse.settings.seed
+    manifest = publish_from(
+        lakehouse,
+        table,
+        READS,
+        CODE_VERSION,
+        lambda connection, folder: build_propensities(connection, seed, folder, log.info),
+        more_inputs={"seed": str(seed)},
+    )
     return manifest, {"left out": dg.MetadataValue.json(manifest.facts["left_out"])}
 
 

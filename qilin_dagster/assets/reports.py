@@ -68,10 +68,7 @@ def overview(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
         write=lambda folder: _write(lakehouse, folder),
     )
     folder = lake.snapshot_folder("reports.overview")
-    metadata: dict[str, dg.MetadataValue] = {
-        "report": dg.MetadataValue.path(str(folder / "report.html")),
-        "page": dg.MetadataValue.md((folder / "report.md").read_text(encoding="utf-8")),
-    }
+    metadata = _page(folder)
     for figure in sorted(folder.glob("*.png")):
         picture = base64.b64encode(figure.read_bytes()).decode()
         metadata[figure.stem] = dg.MetadataValue.md(
@@ -112,12 +109,16 @@ def position_bias(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
     )
     folder = lakehouse.store.snapshot_folder("reports.position_bias")
     return dg.MaterializeResult(
-        metadata={
-            "report": dg.MetadataValue.path(str(folder / "report.html")),
-            "page": dg.MetadataValue.md((folder / "report.md").read_text(encoding="utf-8")),
-        },
-        data_version=dg.DataVersion(manifest.snapshot_id),
+        metadata=_page(folder), data_version=dg.DataVersion(manifest.snapshot_id)
     )
+
+
+def _page(folder: Path) -> dict[str, dg.MetadataValue]:
+    """Where the page is, and the page."""
+    return {
+        "report": dg.MetadataValue.path(str(folder / "report.html")),
+        "page": dg.MetadataValue.md((folder / "report.md").read_text(encoding="utf-8")),
+    }
 
 
 def _provenance(

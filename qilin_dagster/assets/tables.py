@@ -1,17 +1,47 @@
 """What all tables that Python makes have in common as assets: grain, checks, what the UI shows."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from qilin_dagster.checks import check_specs, check_table, table_suite
-from qilin_dagster.lake import Manifest
+from qilin_dagster.lake import Manifest, Written
 from qilin_dagster.resources import Lakehouse
+
+if TYPE_CHECKING:
+    import duckdb
 
 Metadata = Mapping[str, Any]
 # Publishes the table of this name; returns its manifest and what the UI is to show besides.
 Make = Callable[[Lakehouse, str], tuple[Manifest, Metadata]]
+
+
+def publish_from(
+    lakehouse: Lakehouse,
+    table: str,
+    reads: tuple[str, ...],
+    code_version: str,
+    write: "Callable[[duckdb.DuckDBPyConnection, Path], Written]",
+    *,
+    more_inputs: Mapping[str, str] | None = None,
+) -> Manifest:
+    """Publish what ``write`` makes of these relations, unless the lake has it already.
+
+    ``more_inputs`` are settings that it depends on besides.
+    """
+    engine = lakehouse.engine()
+    connection = engine.connect(reads)
+    try:
+        return lakehouse.store.publish(
+            table,
+            inputs={**engine.inputs(reads), **(more_inputs or {})},
+            code_version=code_version,
+            write=lambda folder: write(connection, folder),
+        )
+    finally:
+        connection.close()
 
 
 def table_asset(

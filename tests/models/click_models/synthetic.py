@@ -63,3 +63,10 @@ def draw(
 def worst(curve: FloatArray) -> float:
     """Largest error of the logarithm of examination."""
     return float(np.abs(np.log(curve / EXAMINATION)).max())
+
+
+def hold_out(sessions: Sessions, share: float, seed: int) -> tuple[Sessions, Sessions]:
+    """Sessions to fit and sessions to judge by: whole users, about ``share`` of them held out."""
+    users, index = np.unique(sessions.user, return_inverse=True)
+    is_out = (np.random.default_rng(seed).random(len(users)) < share)[index]
+    return sessions.take(~is_out), sessions.take(is_out)

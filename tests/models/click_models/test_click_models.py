@@ -16,8 +16,8 @@ from models.click_models import (
 from models.click_models.intervention_harvesting import NotConnected
 from models.click_models.mixed_position_based import MixedPositionBased
 from models.click_models.scoring import score
-from models.click_models.sessions import Sessions, hold_out
-from tests.models.click_models.synthetic import EXAMINATION, N_PLACES, draw, worst
+from models.click_models.sessions import Sessions
+from tests.models.click_models.synthetic import EXAMINATION, N_PLACES, draw, hold_out, worst
 
 
 @pytest.fixture(scope="module")
