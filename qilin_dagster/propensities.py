@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 CHANNELS = ("search", "recommendation")
 HELD_OUT_SHARE = 0.2
 # The estimators that are compared see so many requests at most: theirs is not the curve in use.
