@@ -16,7 +16,7 @@ from typing import Any, Literal, NoReturn, ParamSpec
 import click
 
 from qilin_dagster.errors import InputError
-from qilin_dagster.settings import Settings
+from qilin_dagster.settings import Settings, engine_named
 
 P = ParamSpec("P")
 
@@ -161,6 +161,12 @@ def audit(data: Path | None, as_json: bool, expect: Path | None) -> None:
     help="Groups or keys, comma-separated, such as raw,core or core.requests; repeatable.",
 )
 @click.option(
+    "--engine",
+    default=None,
+    metavar="ENGINE",
+    help="duckdb, or sc://HOST:PORT: Spark computes the stored tables. [default: duckdb]",
+)
+@click.option(
     "--search-clock-offset",
     default=None,
     metavar="HOURS",
@@ -184,6 +190,7 @@ def build(
     data: Path | None,
     lake: Path | None,
     selects: tuple[str, ...],
+    engine: str | None,
     search_clock_offset: str | None,
     wait: bool,
     max_quarantined: float | None,
@@ -193,6 +200,8 @@ def build(
     from qilin_dagster.build import run_build, selected_keys
 
     settings = _settings(lake, data)
+    if engine is not None:
+        settings = replace(settings, engine=engine_named(engine, "--engine "))
     if search_clock_offset is not None:
         settings = replace(settings, search_clock_offset=search_clock_offset)
     if max_quarantined is not None:
@@ -379,6 +388,18 @@ def gc(lake: Path | None, older_than: float) -> None:
     for path in deleted:
         click.echo(f"deleted {path.relative_to(settings.lake)}", err=True)
     click.echo(f"{len(deleted)} snapshots deleted")
+
+
+@main.command("spark-server")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--port", default=15002, show_default=True, help="Port to listen at.")
+@_explains_errors
+def spark_server(host: str, port: int) -> None:
+    """Serve Spark Connect on this machine, for trial and tests; Ctrl-C stops it. Needs no Java."""
+    from qilin_dagster.engines.spark_connect import start_server
+
+    click.echo(f"qilin build --engine sc://{host}:{port}", err=True)
+    start_server(host, port, in_background=False)
 
 
 def _log_to_stderr() -> None:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 STAGING = ".staging"
+# Published tables once more, as another engine reads them: no relations of the catalog.
+LANDED = "landed"
 SPILL = ".spill"
 UNFINISHED = ".unfinished"
 # Tables that say when they were written: the same build gives other bytes.

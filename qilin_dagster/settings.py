@@ -11,16 +11,19 @@ SQL_ROOT = REPOSITORY / "sql"
 EXPECTATIONS_ROOT = REPOSITORY / "expectations"
 
 DEFAULT_LAKE = Path(".qilin/lake")
+DUCKDB = "duckdb"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What a build needs to know besides the data itself.
 
-    ``search_clock_offset`` is in hours ("auto" detects it); ``threads`` and ``memory_limit`` (a
-    DuckDB size such as ``4GB``) bound each DuckDB connection; None leaves DuckDB's own choice of
-    threads and 60 % of the machine's memory. ``spill`` is where DuckDB puts what does not fit into
-    memory, by default ``.spill`` in the lake. ``device`` is a torch device or "auto".
+    ``engine`` computes the stored tables of sql/: "duckdb", or the address of a Spark Connect
+    server (``sc://host:port``). ``search_clock_offset`` is in hours ("auto" detects it);
+    ``threads`` and ``memory_limit`` (a DuckDB size such as ``4GB``) bound each DuckDB connection;
+    None leaves DuckDB's own choice of threads and 60 % of the machine's memory. ``spill`` is where
+    DuckDB puts what does not fit into memory, by default ``.spill`` in the lake. ``device`` is a
+    torch device or "auto".
     ``checkpoint`` is what the text rankers start from: a local folder with a BERT, or a name of
     the hub that ``hf download`` has fetched; None for small new ones. ``vlm_checkpoint`` is the
     same for the vision-language ranker and the visual features: a Qwen-VL.
@@ -30,6 +33,7 @@ class Settings:
 
     data: Path | None
     lake: Path
+    engine: str = DUCKDB
     seed: int = 7
     threads: int | None = None
     memory_limit: str | None = None
@@ -49,6 +53,7 @@ class Settings:
         return cls(
             data=Path(data).expanduser().absolute() if data else None,
             lake=Path(os.environ.get("QILIN_LAKE") or DEFAULT_LAKE).expanduser().absolute(),
+            engine=engine_named(os.environ.get("QILIN_ENGINE") or DUCKDB, "QILIN_ENGINE="),
             seed=_whole_number("QILIN_SEED", 7),
             threads=_whole_number("QILIN_THREADS", 0) or None,
             memory_limit=os.environ.get("QILIN_MEMORY_LIMIT") or None,
@@ -68,6 +73,13 @@ class Settings:
                 "no data folder: name the published Parquet with --data DIR or QILIN_DATA"
             )
         return self.data
+
+
+def engine_named(engine: str, option: str) -> str:
+    """The engine, when it is one; raises InputError that begins with the option otherwise."""
+    if engine != DUCKDB and not engine.startswith("sc://"):
+        raise InputError(f"{option}{engine} is no engine: duckdb, or sc://HOST:PORT of a Spark")
+    return engine
 
 
 def _whole_number(name: str, default: int) -> int:
