@@ -225,10 +225,12 @@ class BiEncoderLearner:
             score_RC = score_RC.masked_fill(is_masked_RC, -torch.inf)
             return functional.cross_entropy(score_RC, target_R)
 
-    def validate(self) -> float:
-        return self._metric(
-            scores(self.model, self._notes, self._validation, self._recipe, self._place)
-        )
+    def validation_scores(self, requests: IntArray) -> FloatArray:
+        part = self._validation.take(requests)
+        return scores(self.model, self._notes, part, self._recipe, self._place)
+
+    def metric(self, scores: FloatArray) -> float:
+        return self._metric(scores)
 
     def negatives(self, order: np.random.Generator) -> Negatives:
         """Counted over the epoch that this order gives."""

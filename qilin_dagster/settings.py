@@ -28,7 +28,9 @@ class Settings:
     the hub that ``hf download`` has fetched; None for small new ones. ``vlm_checkpoint`` is the
     same for the vision-language ranker and the visual features: a Qwen-VL.
     ``max_quarantined`` is the share of a published table above which a build stops, 0 to 1 (None:
-    see quarantine.py); with ``is_strict`` it stops at the first row set aside.
+    see quarantine.py); with ``is_strict`` it stops at the first row set aside. ``processes`` is the
+    number that the batches of a training are cut for (see models/processes.py), however many there
+    are.
     """
 
     data: Path | None
@@ -44,6 +46,7 @@ class Settings:
     vlm_checkpoint: str | None = None
     max_quarantined: float | None = None
     is_strict: bool = False
+    processes: int = 1
 
     @classmethod
     def from_environment(cls) -> "Settings":
@@ -64,6 +67,7 @@ class Settings:
             vlm_checkpoint=os.environ.get("QILIN_VLM_CHECKPOINT") or None,
             max_quarantined=_share("QILIN_MAX_QUARANTINED"),
             is_strict=_switch("QILIN_STRICT"),
+            processes=_whole_number("QILIN_PROCESSES", 1) or 1,
         )
 
     def data_folder(self) -> Path:

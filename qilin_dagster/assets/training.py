@@ -91,9 +91,8 @@ def _dcn_v2(recipe: DCNV2Recipe, schema: str) -> dg.AssetsDefinition:
         from qilin_dagster.vlm_training import NO_IMAGES
 
         settings = lakehouse.settings
-        seeded = dataclasses.replace(
-            recipe, training=dataclasses.replace(recipe.training, seed=settings.seed)
-        )
+        training = dataclasses.replace(recipe.training, seed=settings.seed)
+        seeded = dataclasses.replace(recipe, training=training.cut_for(settings.processes))
         engine, lake = lakehouse.engine(), lakehouse.store
         connection = engine.connect(TEST_CANDIDATES)
 
@@ -168,9 +167,8 @@ def _text_ranker(recipe: TextRecipe | VLMRecipe, schema: str) -> dg.AssetsDefini
             code_version = text_training.CODE_VERSION
             if settings.checkpoint is not None:
                 chosen = recipes.from_checkpoint(chosen, settings.checkpoint)
-        seeded = dataclasses.replace(
-            chosen, training=dataclasses.replace(chosen.training, seed=settings.seed)
-        )
+        training = dataclasses.replace(chosen.training, seed=settings.seed)
+        seeded = dataclasses.replace(chosen, training=training.cut_for(settings.processes))
         engine, lake = lakehouse.engine(), lakehouse.store
         connection = engine.connect((*TEST_CANDIDATES, *texts))
 
