@@ -33,7 +33,7 @@ from qilin_dagster.engines.duckdb import (
 )
 from qilin_dagster.engines.spark_sql import spark_name, to_spark
 from qilin_dagster.errors import InputError
-from qilin_dagster.lake import LANDED, LakeError, Manifest, Written
+from qilin_dagster.lake import LANDED, LakeError, Manifest, Written, version_of
 from qilin_dagster.sources.layout import TABLES
 
 if TYPE_CHECKING:
@@ -169,42 +169,58 @@ class SparkConnectEngine(DuckDBEngine):
             )
         return manifest
 
+    def land(self) -> None:
+        """Land all published tables that the lake has, those already there for nothing."""
+        for table in TABLES:
+            if self.lake.manifest(f"published.{table}") is not None:
+                self._land(table)
+
     def _land(self, table: str) -> Manifest:
-        """The published table with its row numbers, a file a shard; written by DuckDB once."""
+        """The published table with its row numbers, a file a shard, written by DuckDB.
+
+        Shards that were landed before at the same place of the table stay as they are: a new day
+        of files costs its own size.
+        """
         published = self._stored(f"published.{table}")
-        shards = list(
-            zip(
-                self.lake.files(published),
-                published.facts["shard_rows"],
-                published.facts["shard_names"],
-                strict=True,
-            )
-        )
+        inputs = {published.table: published.snapshot_id}
+        before = self.lake.manifest(f"{LANDED}.{table}")
+        known, files = {}, {}
+        if before is not None and before.code_version == LANDED_VERSION:
+            known = {(s["sha256"], s["first_row"]): s["path"] for s in before.facts["shards"]}
+            files = {file.path: file for file in before.files}
+        snapshot_id = version_of(inputs, LANDED_VERSION)
 
         def write(folder: Path) -> Written:
-            first_row = 0
+            shards, kept, first_row = [], [], 0
             connection = self.open()
             try:
-                for number, (file, n_rows, name) in enumerate(shards):
-                    facts = {"shard_rows": [n_rows], "shard_names": [name]}
-                    one = published_select(table, [file], replace(published, facts=facts))
-                    select = (
-                        f"select * replace (row_number + {first_row} as row_number) from ({one})"
-                    )
-                    path = folder / f"part-{number:05d}.parquet"
-                    connection.execute(f"copy ({select}) to {literal(path)} ({PARQUET})")
+                for number, file in enumerate(self.lake.files(published)):
+                    sha256 = published.files[number].sha256
+                    n_rows = published.facts["shard_rows"][number]
+                    path = known.get((sha256, first_row))
+                    if path is None:
+                        path = f"{snapshot_id}/part-{number:05d}.parquet"
+                        names = [published.facts["shard_names"][number]]
+                        facts = {"shard_rows": [n_rows], "shard_names": names}
+                        one = published_select(table, [file], replace(published, facts=facts))
+                        connection.execute(
+                            f"copy (select * replace (row_number + {first_row} as row_number) "
+                            f"from ({one})) to {literal(folder / Path(path).name)} ({PARQUET})"
+                        )
+                    else:
+                        kept.append(files[path])
+                    shards.append({"sha256": sha256, "first_row": first_row, "path": path})
                     first_row += n_rows
+                select = published_select(table, self.lake.files(published), published)
                 described = connection.execute(f"describe {select}").fetchall()
             finally:
                 connection.close()
-            return Written(first_row, tuple((name, type_) for name, type_, *_ in described))
+            columns = tuple((name, type_) for name, type_, *_ in described)
+            return Written(first_row, columns, {"shards": shards}, tuple(kept))
 
         with self.naming_damage(published.table):
             return self.lake.publish(
-                f"{LANDED}.{table}",
-                inputs={published.table: published.snapshot_id},
-                code_version=LANDED_VERSION,
-                write=write,
+                f"{LANDED}.{table}", inputs=inputs, code_version=LANDED_VERSION, write=write
             )
 
 

@@ -1,6 +1,7 @@
 """Both engines give the same tables from the same data, and errors say what to install or start."""
 
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -9,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 
 from qilin_dagster.build import run_build
@@ -18,7 +20,7 @@ from qilin_dagster.errors import InputError
 from qilin_dagster.lake import Lake
 from qilin_dagster.settings import REPOSITORY, Settings
 from qilin_dagster.sources.published import inspect
-from qilin_dagster.sources.register import register_all
+from qilin_dagster.sources.register import register_all, register_table
 from qilin_dagster.sources.twin import write_twin
 from tests.conftest import build_views
 
@@ -153,6 +155,46 @@ def test_the_engines_take_turns_on_one_lake(
     relations = connection.execute("select distinct schema_name from duckdb_views()").fetchall()
     assert ("landed",) not in relations
     connection.close()
+
+
+def test_only_new_shards_are_landed(twin: Path, tmp_path: Path) -> None:
+    """A day that comes to the others leaves their files alone, and the rows are as landed anew."""
+    data, lake = tmp_path / "data", tmp_path / "lake"
+    shutil.copytree(twin, data)
+    (shard,) = (data / "search_train").glob("*.parquet")
+    rows = pq.read_table(shard)
+    shard.unlink()
+    parts = {"a": rows.slice(0, 40), "b": rows.slice(40, 20), "c": rows.slice(60)}
+    settings = Settings(data=data, lake=lake, engine="sc://not-needed")
+
+    def land(*names: str) -> tuple[SparkConnectEngine, dict[str, int]]:
+        for name in names:
+            pq.write_table(parts[name], data / "search_train" / f"{name}.parquet")
+        engine = SparkConnectEngine(Lake(lake), settings)
+        register_table(engine.lake, inspect(data), "search_train")
+        engine.land()
+        manifest = engine.lake.manifest("landed.search_train")
+        assert manifest is not None
+        return engine, {str(f): f.stat().st_ino for f in engine.lake.files(manifest)}
+
+    _, first = land("a", "b")
+    engine, second = land("c")
+    assert first.items() < second.items()
+    assert len(second) == 3
+    # What is shared outlives the clean-up, and is whole.
+    engine.lake.serve()
+    engine.lake.collect_garbage(older_than_s=-1)
+    assert engine.lake.verify() == []
+    with engine.connect(["published.search_train"]) as connection:
+        landed, expected = (
+            connection.execute(f"from {relation} order by row_number").fetchall()
+            for relation in (f"read_parquet({list(second)})", "published.search_train")
+        )
+        assert landed == expected
+    # Rows that move are landed again: their numbers are others.
+    (data / "search_train" / "a.parquet").unlink()
+    _, third = land()
+    assert not third.keys() & second.keys()
 
 
 @pytest.mark.slow
