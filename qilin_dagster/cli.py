@@ -390,6 +390,33 @@ def gc(lake: Path | None, older_than: float) -> None:
     click.echo(f"{len(deleted)} snapshots deleted")
 
 
+@main.command()
+@click.argument("url")
+@click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
+@_explains_errors
+def push(url: str, lake: Path | None) -> None:
+    """Copy what readers see to object storage, such as s3://bucket/lake; only what is new moves."""
+    from qilin_dagster.lake import Lake
+    from qilin_dagster.object_store import push
+
+    click.echo(str(push(Lake(_settings(lake).lake), url)))
+
+
+@main.command()
+@click.argument("url")
+@click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
+@_explains_errors
+def pull(url: str, lake: Path | None) -> None:
+    """Make the lake what was pushed to URL last; only what is new moves."""
+    from qilin_dagster.engines.duckdb import DuckDBEngine
+    from qilin_dagster.lake import Lake
+    from qilin_dagster.object_store import pull
+
+    settings = _settings(lake)
+    store = Lake(settings.lake)
+    click.echo(str(pull(url, store, DuckDBEngine(store, settings).serve)))
+
+
 @main.command("spark-server")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option("--port", default=15002, show_default=True, help="Port to listen at.")
