@@ -110,3 +110,31 @@ def test_addresses_that_cannot_be_used_are_named(built: DuckDBEngine, tmp_path: 
         push(built.lake, "carrier-pigeon://roof")
     with pytest.raises(InputError, match="nothing to push"):
         push(Lake(tmp_path / "empty"), URL)
+
+
+def test_a_bucket_of_s3(
+    built: DuckDBEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against a server of the same protocol on this machine."""
+    reason = "S3 NOT CHECKED: s3fs and moto[server] are not installed"
+    s3fs = pytest.importorskip("s3fs", reason=reason)
+    moto = pytest.importorskip("moto.server", reason=reason)
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "nobody",
+        "AWS_SECRET_ACCESS_KEY": "nothing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    try:
+        s3fs.S3FileSystem(skip_instance_cache=True).mkdir("bucket")
+        assert push(built.lake, "s3://bucket/lake").n_files > 0
+        assert push(built.lake, "s3://bucket/lake").n_files == 0
+        lake = Lake(tmp_path / "there")
+        pull("s3://bucket/lake", lake, lake.serve)
+        assert lake.for_readers().content_hash() == built.lake.content_hash()
+    finally:
+        server.stop()

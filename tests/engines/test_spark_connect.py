@@ -1,5 +1,6 @@
 """Both engines give the same tables from the same data, and errors say what to install or start."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -40,7 +41,9 @@ TOLERANCE = 1e-9
 
 @pytest.fixture(scope="module")
 def server() -> str:
-    return start_server("127.0.0.1", 0, in_background=True)
+    """The embedded server, or another Spark that is to pass the same tests."""
+    named = os.environ.get("QILIN_TEST_SPARK")
+    return named or start_server("127.0.0.1", 0, in_background=True)
 
 
 @pytest.fixture(scope="module")
