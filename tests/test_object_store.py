@@ -1,5 +1,6 @@
 """A pushed lake and what is pulled of it: the same tables, whole, and only what is new moves."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from qilin_dagster.errors import InputError
 from qilin_dagster.lake import Lake, LakeError, Written
 from qilin_dagster.object_store import OBJECTS, pull, push
 from qilin_dagster.settings import Settings
-from tests.conftest import build_views
 
 URL = "memory://bucket/lake"
 
@@ -25,8 +25,11 @@ def store() -> Iterator[fsspec.AbstractFileSystem]:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> DuckDBEngine:
-    engine = build_views(tiny_data, tmp_path_factory.mktemp("pushed") / "lake")
+def built(tmp_path_factory: pytest.TempPathFactory, tiny_engine: DuckDBEngine) -> DuckDBEngine:
+    """A copy of the built lake that shows readers what it has."""
+    lake = tmp_path_factory.mktemp("pushed") / "lake"
+    shutil.copytree(tiny_engine.lake.root, lake)
+    engine = DuckDBEngine(Lake(lake), Settings(data=None, lake=lake))
     engine.serve()
     return engine
 
