@@ -76,6 +76,8 @@ def _asset(table: str) -> "dg.AssetsDefinition":
     from qilin_dagster.assets import ablation, training
 
     rankers = {".".join(a.key.path): a for a in (*training.rankers, *ablation.rankers)}
+    # BM25 learns nothing.
+    rankers = {name: asset for name, asset in rankers.items() if ".bm25" not in name}
     if table not in rankers:
         raise InputError(f"{table} is no ranker; there are {', '.join(rankers)}")
     return rankers[table]
