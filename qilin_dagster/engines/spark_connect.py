@@ -9,10 +9,12 @@ Published tables are landed first: written once more as Parquet under the contra
 with its place in its file, which no function of SQL gives on every Spark server.
 """
 
+import contextlib
 import functools
 import os
 import socket
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,16 +95,22 @@ class SparkConnectEngine(DuckDBEngine):
     def session(self) -> "SparkSession":
         """A session of its own on the server, in UTC and with errors for overflows."""
         builder = _client()
+        with self._naming_spark("a session"):
+            session: SparkSession = builder.remote(self.settings.engine).create()
+            session.conf.set("spark.sql.session.timeZone", "UTC")
+            session.conf.set("spark.sql.ansi.enabled", "true")
+        return session
+
+    @contextlib.contextmanager
+    def _naming_spark(self, what: str) -> Iterator[None]:
+        """Turn an error of the server into one that says where it was asked what."""
         import grpc
         from pyspark.errors import PySparkException
 
         try:
-            session: SparkSession = builder.remote(self.settings.engine).create()
-            session.conf.set("spark.sql.session.timeZone", "UTC")
-            session.conf.set("spark.sql.ansi.enabled", "true")
+            yield
         except (PySparkException, grpc.RpcError) as error:
-            raise LakeError(f"Spark at {self.settings.engine} refuses: {error}") from error
-        return session
+            raise LakeError(f"Spark at {self.settings.engine}, {what}: {error}") from error
 
     @functools.cached_property
     def _defined(self) -> dict[str, str]:
@@ -114,10 +122,13 @@ class SparkConnectEngine(DuckDBEngine):
 
         The columns get the types that DuckDB would give them.
         """
-        rows = self.rows(view)
         described = connection.execute(f"describe {view.select}").fetchall()
-        typed = rows.select([rows[name].cast(spark_type(type_)) for name, type_, *_ in described])
-        typed.write.mode("append").option("compression", "zstd").parquet(str(folder))
+        with self._naming_spark(view.qualified):
+            rows = self.rows(view)
+            typed = rows.select(
+                [rows[name].cast(spark_type(type_)) for name, type_, *_ in described]
+            )
+            typed.write.mode("append").option("compression", "zstd").parquet(str(folder))
         for left in folder.iterdir():
             if left.suffix != ".parquet" or left.name.startswith((".", "_")):
                 left.unlink()  # Marks and checksums of Hadoop.

@@ -18,7 +18,7 @@ from qilin_dagster.build import run_build
 from qilin_dagster.catalog import View
 from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.errors import InputError
-from qilin_dagster.lake import Lake
+from qilin_dagster.lake import Lake, LakeError
 from qilin_dagster.settings import REPOSITORY, Settings
 from qilin_dagster.sources.published import inspect
 from qilin_dagster.sources.register import register_all, register_table
@@ -227,6 +227,19 @@ def test_a_server_that_does_not_answer_is_named_before_anything_is_written(
     with pytest.raises(InputError, match=r"answers at sc://127\.0\.0\.1:9 .* qilin spark-server"):
         run_build(settings, None)
     assert not settings.lake.exists()
+
+
+def test_an_error_of_the_server_names_server_and_relation(
+    by_spark: SparkConnectEngine, tmp_path: Path
+) -> None:
+    view = replace(
+        by_spark.catalog["core.transitions"], select="select no_such as x from core.requests"
+    )
+    with duckdb.connect() as connection:
+        connection.execute("create schema core; create view core.requests as select 1 as no_such")
+        with pytest.raises(LakeError, match=r"Spark at sc://.*, core\.transitions: .*no_such"):
+            by_spark.write(connection, view, tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
