@@ -208,7 +208,7 @@ def build(
         settings = replace(settings, max_quarantined=max_quarantined)
     if strict:
         settings = replace(settings, is_strict=True)
-    _log_to_stderr()
+    log_to_stderr()
     outcome = run_build(settings, selected_keys(selects), wait=wait)
     for line in outcome.lines:
         click.echo(line, err=True)
@@ -429,7 +429,8 @@ def spark_server(host: str, port: int) -> None:
     start_server(host, port, in_background=False)
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
+    """Show the lines of this project as they come."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(relativeCreated)8.0f ms  %(message)s"))
     log = logging.getLogger("qilin")

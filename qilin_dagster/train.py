@@ -5,7 +5,6 @@ others read the same lake and take part in each training until it is over. A lat
 with the same QILIN_PROCESSES finds the tables there; so would one process alone, only later.
 """
 
-import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -85,9 +84,9 @@ def _asset(table: str) -> "dg.AssetsDefinition":
 
 def _build(settings: Settings, keys: "list[dg.AssetKey]") -> None:
     from qilin_dagster.build import run_build
+    from qilin_dagster.cli import log_to_stderr
 
-    logging.basicConfig(level=logging.WARNING)
-    logging.getLogger("qilin").setLevel(logging.INFO)
+    log_to_stderr()
     for key in keys:
         # One after the other, in the order in which the others take part.
         outcome = run_build(settings, [key])
