@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.ranking_data import TooLittleData
+from models.ranking_data import Exposure, TooLittleData
 from models.recipes import BiEncoderRecipe, CrossEncoderRecipe, Task, TextRecipe
 from qilin_dagster.errors import InputError
 from qilin_dagster.lake import Written
@@ -25,6 +25,7 @@ from qilin_dagster.training import (
     CHECKPOINT,
     Report,
     described,
+    exposure_of,
     not_trained,
     report_epoch,
     request_starts,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from models.text_data import NoteTexts, TextRequests
     from qilin_dagster.note_images import NoteImages
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 # Of a pseudo-query, which has a hundred words, BM25 looks for the first: the newest click.
 WORDS_LOOKED_FOR = 8
 
@@ -95,6 +96,8 @@ def train_text_ranker(
             "build features.note_tokens with the same QILIN_CHECKPOINT"
         )
     try:
+        if recipe.training.correction is not None:
+            corpus = corpus.with_exposure(connection, recipe.task)
         if isinstance(recipe, BiEncoderRecipe):
             trained = _train_bi_encoder(connection, sources, corpus, recipe, folder, device, report)
         else:
@@ -185,11 +188,15 @@ def _train_cross_encoder(
 
 @dataclass(frozen=True)
 class Corpus:
-    """The notes' tokens, and the candidates of all folds with their queries' texts."""
+    """The notes' tokens, and the candidates of all folds with their queries' texts.
+
+    ``exposure`` says where the rows of the table stood, where training asks for it.
+    """
 
     tokens: NoteTokens
     table: Any
     query_of: dict[int, str]
+    exposure: Exposure | None = None
 
     @classmethod
     def read(
@@ -213,6 +220,10 @@ class Corpus:
             table,
             {request: text or "" for request, text in queries},
         )
+
+    def with_exposure(self, connection: "duckdb.DuckDBPyConnection", task: Task) -> "Corpus":
+        """The same, told where its candidates stood; reads propensity.by_position."""
+        return dataclasses.replace(self, exposure=exposure_of(connection, self.table, task))
 
     def texts(self) -> "NoteTexts":
         from models.text_data import NoteTexts
@@ -241,11 +252,15 @@ class Corpus:
         table = self.of(fold)
         ids = self._request_ids(fold)
         texts = [self.query_of[request] for request in ids.tolist()]
+        exposure = self.exposure
+        if exposure is not None:
+            exposure = exposure.rows(np.flatnonzero((self.table["fold"] == fold).to_numpy()))
         return TextRequests(
             request_offsets=np.append(request_starts(table), len(table)),
             labels=table["label"].to_numpy(),
             queries=lists_of(TextNumbers(self.tokens.tokenizer)(texts, MAX_TOKENS)),
             note=self.tokens.rows(table["note_idx"].to_numpy()),
+            exposure=exposure,
         )
 
     def run(self, name: str, score: "NDArray[np.float64]") -> ScoredRun:

@@ -38,7 +38,7 @@ RUN_SCHEMA = pa.schema(
         ("shown_rank", pa.int64()),
     ]
 )
-CODE_VERSION = "5"
+CODE_VERSION = "6"
 CHECKPOINT = "checkpoint.safetensors"
 
 Report = Callable[[str], None]

@@ -65,6 +65,8 @@ def train_vlm(
     if not (images.images_of(np.unique(shown)) >= 0).any():
         return not_trained(folder, recipe, TooLittleData(NO_IMAGES))
     try:
+        if recipe.training.correction is not None:
+            corpus = corpus.with_exposure(connection, recipe.task)
         reader, corpus = _reader(connection, corpus, recipe)
         seen = None
         if recipe.covers != "none":
