@@ -16,6 +16,7 @@ import numpy as np
 from models.ranking_data import Exposure, TooLittleData
 from models.recipes import BiEncoderRecipe, CrossEncoderRecipe, Task, TextRecipe
 from qilin_dagster.errors import InputError
+from qilin_dagster.exposures import exposure_of
 from qilin_dagster.lake import Written
 from qilin_dagster.leaderboard import ScoredRun, read_candidates
 from qilin_dagster.note_tokens import NoteTokens, read_note_tokens
@@ -25,7 +26,6 @@ from qilin_dagster.training import (
     CHECKPOINT,
     Report,
     described,
-    exposure_of,
     not_trained,
     report_epoch,
     request_starts,
