@@ -436,7 +436,7 @@ def corrected(recipe: TrainedRecipe, correction: PositionCorrection) -> TrainedR
         correction = replace(correction, self_normalised=False)
     return replace(
         recipe,
-        name=f"{recipe.name}_{correction.method}",
+        name=recipe.name.replace(f"_{recipe.task}", f"_{correction.method}_{recipe.task}"),
         training=replace(recipe.training, correction=correction),
     )
 

@@ -309,6 +309,14 @@ RECIPES: tuple[Recipe, ...] = (
 )
 
 
+# Runs of ablation, made as these are.
+CORRECTED: tuple[DCNV2Recipe, ...] = tuple(
+    recipes.corrected(recipe, correction)
+    for recipe in (recipes.dcn_v2_search(), recipes.dcn_v2_recommendation())
+    for correction in (recipes.IPS, recipes.DOUBLY_ROBUST, recipes.POSITION_INPUT)
+)
+
+
 def ranker(recipe: Recipe, schema: str = "training") -> dg.AssetsDefinition:
     """The asset that a recipe is run by."""
     if isinstance(recipe, BM25Recipe):
