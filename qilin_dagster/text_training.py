@@ -87,7 +87,7 @@ def train_text_ranker(
 
     Raises InputError when the stored tokens are not those of the recipe's checkpoint.
     """
-    corpus = Corpus.read(connection, sources, recipe.task)
+    corpus = Corpus.read(connection, sources.features, sources.note_tokens, recipe.task)
     if corpus.tokens.checkpoint != recipe.encoder.checkpoint:
         raise InputError(
             f"{recipe.name} is to start from {recipe.encoder.checkpoint or 'a new encoder'}, "
@@ -200,13 +200,18 @@ class Corpus:
 
     @classmethod
     def read(
-        cls, connection: "duckdb.DuckDBPyConnection", sources: TextSources, task: Task
+        cls,
+        connection: "duckdb.DuckDBPyConnection",
+        features: Path,
+        note_tokens: Path,
+        task: Task,
     ) -> "Corpus":
+        """From the snapshot folders of the task's feature table and of the notes' tokens."""
         import polars as pl
 
-        tokens = read_note_tokens(sources.note_tokens)
+        tokens = read_note_tokens(note_tokens)
         table = pl.read_parquet(
-            sources.features / "part-0.parquet",
+            features / "part-0.parquet",
             columns=["request_id", "row_number", "fold", "note_idx", "label"],
         )
         column = "query" if task == "search" else "pseudo_query"

@@ -27,7 +27,7 @@ from models.counterfactual import (
 from models.metrics import bootstrap_means
 from models.ranking_data import TooLittleData
 from qilin_dagster.exposures import read_curve
-from qilin_dagster.leaderboard import Candidates, Kind, ScoredRun, rankings
+from qilin_dagster.leaderboard import Candidates, Kind, ScoredRun, rankings, scores_of
 from qilin_dagster.slices import MIN_USERS
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def unbiased(
     judge = _Judge(len(qid), request, users)
     rows: list[dict[str, Any]] = []
     ranked = [
-        (kind, run.name, _scores(run, candidates)) for kind, run in rankings(candidates, runs)
+        (kind, run.name, scores_of(run, candidates)) for kind, run in rankings(candidates, runs)
     ]
     clicked = candidates.is_clicked.astype(np.float64)
     one = np.ones(len(qid))
@@ -252,21 +252,6 @@ class _Judge:
         for _, denominator in ratio.parts:
             inside |= denominator > 0
         return inside
-
-
-def _scores(run: ScoredRun, candidates: Candidates) -> "NDArray[np.float64]":
-    """The run's score of each candidate, in their order.
-
-    Raises ValueError for a candidate that the run lacks.
-    """
-    import polars as pl
-
-    wanted = pl.DataFrame({"qid": candidates.qid, "pid": candidates.pid})
-    scored = pl.DataFrame({"qid": run.qid, "pid": run.pid, "score": run.score})
-    found = wanted.join(scored, on=["qid", "pid"], how="left", maintain_order="left")["score"]
-    if found.null_count():
-        raise ValueError(f"{run.name} lacks {found.null_count():,} of the test candidates")
-    return np.asarray(found.to_numpy())
 
 
 def _positions(

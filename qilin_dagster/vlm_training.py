@@ -60,7 +60,7 @@ def train_vlm(
     from models.loop import device_named
     from models.vlm import save_model, scores, train
 
-    corpus = Corpus.read(connection, sources, recipe.task)
+    corpus = Corpus.read(connection, sources.features, sources.note_tokens, recipe.task)
     shown = corpus.of("fit")["note_idx"].to_numpy()
     if not (images.images_of(np.unique(shown)) >= 0).any():
         return not_trained(folder, recipe, TooLittleData(NO_IMAGES))

@@ -24,6 +24,7 @@ CORRECTED_RUNS = tuple(f"ablation.{recipe.name}" for recipe in CORRECTED)
 UNBIASED_READS = (*READS, *CORRECTED_RUNS, "propensity.by_position")
 PER_REQUEST = "evaluation.per_request"
 SLICES_READ = ("core.impressions", "core.requests", "core.notes", PER_REQUEST)
+COLD_START_READS = (*READS, "core.notes")
 EXAMPLES_READ = (*READS, "core.notes", NOTE_IMAGES)
 # They look for notes in the whole corpus, too.
 FIRST_STAGES = ("training.bm25_search", "training.bi_encoder_search")
@@ -116,8 +117,8 @@ def comparisons(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     "evaluation.unbiased",
     "One row per (task, judged_by, metric, run): models and anchors judged by raw clicks, by "
     "clicks weighed by examination (ips, snips), by pairs that cancel the place and, on a twin, by "
-    "the planted attraction of the notes, with 95 % bootstrap intervals over users. n_judged counts "
-    "clicks, pairs or candidates; n_effective is what weights leave of the clicks.",
+    "the planted attraction of the notes, with 95 % bootstrap intervals over users. n_judged "
+    "counts clicks, pairs or candidates; n_effective is what weights leave of the clicks.",
     UNBIASED_READS,
     kinds=NUMPY_TABLE,
 )
@@ -165,6 +166,32 @@ def slices(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
         CODE_VERSION,
         lambda connection, task: slices(
             connection, task, read_per_request(connection, task, METRICS)
+        ),
+    ), {}
+
+
+@table_asset(
+    "evaluation.cold_start",
+    "One row per (task, run, slice, slice_value, metric): what a clicked note is worth at the rank "
+    "a run gives it, over clicks on notes and of users that train showed often, seldom or never, "
+    "and by form, with 95 % bootstrap intervals over users. Slices are chosen by the outcome.",
+    COLD_START_READS,
+    kinds=NUMPY_TABLE,
+)
+def cold_start(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
+    from qilin_dagster.cold_start import CODE_VERSION, cold_start
+    from qilin_dagster.leaderboard import read_candidates, read_runs
+
+    return publish_by_task(
+        lakehouse,
+        table,
+        COLD_START_READS,
+        CODE_VERSION,
+        lambda connection, task: cold_start(
+            connection,
+            task,
+            read_candidates(connection, task),
+            read_runs(connection, task, RUNS),
         ),
     ), {}
 
@@ -270,6 +297,7 @@ tables = [
     comparisons,
     unbiased,
     slices,
+    cold_start,
     calibration,
     examples,
     retrieval,

@@ -210,3 +210,36 @@ def test_query_overlap_of_feed(given: Given) -> None:
         ("before", False, 2, 0.25),
         ("before", True, 1, pytest.approx(2 / 3)),
     ]
+
+
+def test_session_effect(given: Given) -> None:
+    # User 1 clicks both notes of the first search and one of two in the second, user 2 none to
+    # speak of: one of four in each of three. Unadjusted, late searches are those of user 2.
+    log = published_log.quiet()
+    pictures = {1: ["xx", "x."], 2: ["x...", ".x..", "..x."]}
+    log["search_train"] = [
+        published_log.search(
+            "search_train",
+            10 * user + n,
+            user,
+            published_log.page("search_train", picture, 60 * n, notes=range(len(picture))),
+        )
+        for user, found in pictures.items()
+        for n, picture in enumerate(found)
+    ]
+    rows = {
+        row[0]: row[1:]
+        for row in given(log, "bias.session_effect")
+        .execute(
+            "select adjusted_for, n_requests, n_users, change_per_step, change_per_step_low "
+            "from bias.session_effect where channel = 'search'"
+        )
+        .fetchall()
+    }
+    # Steps 0, 1 and 0, 1, 2, their mean 0.8; rates 1, 1/2 and 1/4 three times, their mean 0.45.
+    # Sum of products -0.55, of squares 2.8.
+    assert rows["nothing"] == (5, 2, pytest.approx(-0.55 / 2.8), None)
+    # Within user 1: steps -1/2, 1/2, rates 1/4, -1/4; within user 2 no change. -0.25 / (0.5 + 2).
+    assert rows["user"] == (4, 2, pytest.approx(-0.1), None)
+    assert rows["user, query source"][2] == pytest.approx(-0.1)
+    assert rows["session, query source, places"][:2] == (4, 2)
