@@ -427,7 +427,7 @@ def test_page_is_well_formed_and_every_number_of_the_lake_is_on_it(
     html, markdown = written(lake, tmp_path)
     page = Page(html)
     assert page.open_tags == []
-    assert len(page.specs) == 12
+    assert len(page.specs) == 14
     for text in (page.text, markdown):
         for expected in (
             "1,517",  # requests in all
@@ -444,6 +444,11 @@ def test_page_is_well_formed_and_every_number_of_the_lake_is_on_it(
             "0.542–0.580",
             "0.3388",  # Table 10
             "5 of 21,306",
+            "Weighted, they are worth 212 clicks of one weight",
+            "Neighbours in order: DCN-V2",
+            "clicked note: never shown in train",
+            "50.0% (198)",
+            "counters of the note",
             "5f2c91d0a7b34e61",
         ):
             assert expected in text, expected
