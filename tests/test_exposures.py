@@ -15,7 +15,8 @@ def connection() -> duckdb.DuckDBPyConnection:
     found.execute(
         """
         create schema propensity; create schema core;
-        create table propensity.by_position as from (values
+        create table propensity.by_position as select * replace (estimate::double as estimate)
+        from (values
             ('search', 'all pages', 'mixed position-based', 1, 1.0, 100, 40),
             ('search', 'all pages', 'mixed position-based', 2, 0.5, 100, 10),
             ('search', 'all pages', 'mixed position-based', 5, 0.25, 100, 50),

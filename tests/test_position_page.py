@@ -1,5 +1,6 @@
 """Lists come from core tables as the reader saw them; the page says what they cannot tell."""
 
+import shutil
 from pathlib import Path
 
 import duckdb
@@ -12,10 +13,10 @@ from models.click_models.curve import Curve
 from qilin_dagster import propensities
 from qilin_dagster.assets import reports
 from qilin_dagster.click_sessions import ALL, PLACES, RECOMMENDED, lists_of_ranks, read_lists
+from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.lake import write_rows
 from qilin_dagster.report_positions import draw_files, main
 from qilin_dagster.resources import Lakehouse
-from tests.conftest import build_views
 
 
 def test_lists_of_the_real_log_are_read_whole(real: duckdb.DuckDBPyConnection) -> None:
@@ -79,9 +80,11 @@ def test_a_run_without_ranks_is_refused_in_words(
     assert main([str(run)]) == 2
 
 
-def test_the_page_of_a_lake_is_published_by_its_asset(tiny_data: Path, tmp_path: Path) -> None:
+def test_the_page_of_a_lake_is_published_by_its_asset(
+    tiny_data: Path, tiny_engine: DuckDBEngine, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_engine.lake.root, tmp_path / "lake")
     lakehouse = Lakehouse(data=str(tiny_data), lake=str(tmp_path / "lake"))
-    build_views(tiny_data, tmp_path / "lake")
     rows = {name: [] for name in ("by_position", *propensities.BESIDE)}
     rows["by_position"] = [
         {"channel": "search", "surface": ALL, "estimator": estimator, "position_from": place}

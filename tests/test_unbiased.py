@@ -96,7 +96,7 @@ def test_the_shown_order_gets_one_half_of_its_neighbours(judged: dict) -> None:
     for run in ("display_order", "reverse_display_order", "random", "knows_places"):
         row = judged["adjacent_pairs", "pair_accuracy", run]
         assert row["value"] == row["low"] == row["high"] == 0.5
-    assert judged["adjacent_pairs", "pair_accuracy", "knows_notes"]["low"] > 0.6
+    assert judged["adjacent_pairs", "pair_accuracy", "knows_notes"]["low"] > 0.55
 
 
 def test_weights_state_what_they_cost(judged: dict) -> None:

@@ -71,7 +71,7 @@ def test_the_shared_loss_weighs_the_bi_encoder_s_clicks(loss: str) -> None:
     plain.batches(np.random.default_rng(3))
     batch = learner._batch(requests)
     assert set(batch.counted.tolist()) == {1.0, 2.0}
-    weighed, unweighed = float(learner.loss(requests)), float(plain.loss(requests))
+    weighed, unweighed = (one.loss(requests).item() for one in (learner, plain))
     assert np.isfinite(weighed)
     assert weighed != pytest.approx(unweighed, rel=1e-4)
 
