@@ -123,7 +123,7 @@ def unbiased(
     def add(judged_by: str, metric: str, kind: Kind, name: str, ratio: _Ratio) -> None:
         judged.setdefault((judged_by, metric), []).append((kind, name, ratio))
 
-    attraction = None if truth is None else _attraction(connection, truth, task, candidates)
+    attraction = None if truth is None else planted_attraction(connection, truth, task, candidates)
     adjacent = adjacent_pairs(request, candidates.shown_rank, candidates.is_clicked)
     moved = moved_pairs(candidates.pid, candidates.shown_rank, candidates.is_clicked)
     for kind, name, score in ranked:
@@ -271,7 +271,7 @@ def _positions(
     return np.asarray(found.fill_null(1).to_numpy())
 
 
-def _attraction(
+def planted_attraction(
     connection: "duckdb.DuckDBPyConnection", truth: Path, task: str, candidates: Candidates
 ) -> "NDArray[np.float64]":
     """Planted attraction of each candidate, NaN where the truth has none."""
