@@ -360,7 +360,10 @@ def difference_chart(rows: Sequence[Row], metric_title: str) -> dict[str, Any]:
 
 
 def share_chart(rows: Sequence[Row]) -> dict[str, Any]:
-    """Value by share of train, a line for each ``ranker``, a panel for each ``panel``."""
+    """Value by share of train, a line for each ``ranker``, a panel for each ``panel``.
+
+    Intervals of five lines would cover each other: they stand in the table.
+    """
     import altair as alt
 
     points = [
@@ -369,8 +372,7 @@ def share_chart(rows: Sequence[Row]) -> dict[str, Any]:
             "ranker": row["ranker"],
             "share": float(row["train_share"]),
             "value": float(row["value"]),
-            "low": float(row["low"]) if is_number(row["low"]) else None,
-            "high": float(row["high"]) if is_number(row["high"]) else None,
+            "interval": interval(row["low"], row["high"]) or "not computed",
         }
         for row in rows
     ]
@@ -397,7 +399,6 @@ def share_chart(rows: Sequence[Row]) -> dict[str, Any]:
                 legend=alt.Legend(title=None, orient="top", symbolOpacity=1, columns=3, offset=10),
             ),
         )
-        band = base.mark_area(opacity=0.1).encode(y=alt.Y("low:Q", title=None), y2="high:Q")
         value = alt.Y(
             "value:Q",
             title=None,
@@ -414,11 +415,10 @@ def share_chart(rows: Sequence[Row]) -> dict[str, Any]:
                 alt.Tooltip("ranker:N", title="Ranker"),
                 alt.Tooltip("share:Q", title="Share of train", format=".1%"),
                 alt.Tooltip("value:Q", title="Worth of a click", format=".4f"),
+                alt.Tooltip("interval:N", title="95% interval"),
             ],
         )
-        panels.append(
-            alt.layer(band, line, dots).properties(width=PANEL_WIDTH // 2 - 40, height=200)
-        )
+        panels.append(alt.layer(line, dots).properties(width=PANEL_WIDTH // 2, height=210))
     chart = alt.concat(*panels, columns=2).resolve_scale(y="independent")
     return _finished(chart, is_single=False)
 

@@ -133,7 +133,7 @@ def _curves(task: str, rows: list[Row]) -> list[Block]:
         Chart(
             f"chart-cold-start-{task}",
             f"{title}: mean worth of a clicked note by the share of the train requests learnt from "
-            "(logarithmic), bands are 95% intervals over users; panels by what was clicked.",
+            "(logarithmic); panels by what was clicked. The table has the 95% intervals.",
             f"Line charts of five rankers over shares of train, {title.lower()}; the table below "
             "has every value.",
             spec,

@@ -94,7 +94,7 @@ def _table(task: str, rows: list[Row]) -> Table:
         body.append(
             (
                 Cell(context),
-                Cell(design if design != TOGETHER else "against the bare model"),
+                Cell(design.replace(" ", "\u00a0") if design != TOGETHER else "against bare"),
                 _difference(plain),
                 Cell(p_value(plain["p_value"] if plain["p_holm"] is None else plain["p_holm"])),
                 Cell(number(plain["seed_deviation"], 4)),

@@ -30,14 +30,14 @@ from qilin_dagster.report_blocks import (
 TITLE = "Judged without the position"
 # Judge and metric of each column, with its head.
 COLUMNS = (
-    ("raw", "ndcg@10", "Raw clicks, NDCG@10"),
-    ("snips", "ndcg@10", "Weighted clicks, NDCG@10"),
-    ("raw", "dcg@10", "Raw clicks, DCG@10"),
-    ("ips", "dcg@10", "IPS, DCG@10"),
-    ("snips", "dcg@10", "SNIPS, DCG@10"),
-    ("adjacent_pairs", "pair_accuracy", "Neighbours in order"),
-    ("moved_notes", "pair_accuracy", "Moved notes in order"),
-    ("attraction", "ndcg@10", "Planted attraction, NDCG@10"),
+    ("raw", "ndcg@10", "Raw NDCG"),
+    ("snips", "ndcg@10", "Weighted NDCG"),
+    ("raw", "dcg@10", "Raw DCG"),
+    ("ips", "dcg@10", "IPS DCG"),
+    ("snips", "dcg@10", "SNIPS DCG"),
+    ("adjacent_pairs", "pair_accuracy", "Neighbours"),
+    ("moved_notes", "pair_accuracy", "Moved notes"),
+    ("attraction", "ndcg@10", "Attraction"),
 )
 READING = (
     "Raw clicks reward the old order. A note shown first is clicked more because it is looked at "
@@ -47,10 +47,10 @@ READING = (
     "unbiased for DCG where the curve is right and nothing is clipped; SNIPS divides by the mean "
     "weight and varies less. NDCG normalises itself within each request. Metrics of the first "
     "click, such as MRR, cannot be weighed so, and are not shown.",
-    "Neighbours in order: of notes that stood next to each other, one clicked, the share a run "
+    "Neighbours: of notes that stood next to each other, one clicked, the share a run "
     "puts in order, pairs with the upper and with the lower note clicked counting half each. The "
     "shown order and its reverse get exactly one half: what is above that is knowledge of notes.",
-    "Moved notes in order: one note shown in two requests at different places and clicked in "
+    "Moved notes: one note shown in two requests at different places and clicked in "
     "one. Few, and a ranker that knows the asker moves a note for a reason; read the number first.",
     "A run that gains on raw clicks and loses in the columns beside it has learnt the old order. "
     "A run that gains in all of them is better. Where intervals are wide, neither is shown.",
@@ -106,8 +106,8 @@ def _task(task: str, rows: list[Row]) -> list[Block]:
         Text(_first_by(rows, shown), tone="note"),
         Table(
             f"table-unbiased-{task}",
-            f"{title}: models and anchors by each judge, in the order of raw clicks; small figures "
-            "are 95% intervals over users.",
+            f"{title}: models and anchors by each judge, in the order of raw clicks. DCG and NDCG "
+            "go down to rank 10; small figures are 95% intervals over users.",
             (Column("Run", is_number=False), *(Column(head) for _, _, head in shown)),
             body,
         ),
@@ -136,7 +136,9 @@ def _rests_on(rows: list[Row]) -> str:
         if judge in of
     ]
     if "attraction" in of:
-        said.append("These rows are a twin's: what attracts is known, and no log would tell it.")
+        said.append(
+            "These rows are a twin's: attraction is what was planted, and no log would tell it."
+        )
     return " ".join(said)
 
 

@@ -445,7 +445,7 @@ def test_page_is_well_formed_and_every_number_of_the_lake_is_on_it(
             "0.3388",  # Table 10
             "5 of 21,306",
             "Weighted, they are worth 212 clicks of one weight",
-            "Neighbours in order: DCN-V2",
+            "Neighbours: DCN-V2",
             "clicked note: never shown in train",
             "50.0% (198)",
             "counters of the note",
