@@ -49,8 +49,8 @@ READING = (
     "click, such as MRR, cannot be weighed so, and are not shown.",
     "Neighbours: of notes that stood next to each other, one clicked, the share a run "
     "puts in order, pairs with the upper and with the lower note clicked counting half each. The "
-    "shown order and its reverse get exactly one half: what is above that is knowledge of notes, or "
-    "a leak of the labels, as in the rule of id blocks.",
+    "shown order and its reverse get exactly one half: what is above that is knowledge of notes, "
+    "or a leak of the labels, as in the rule of id blocks.",
     "Moved notes: one note shown in two requests at different places and clicked in "
     "one. Few, and a ranker that knows the asker moves a note for a reason; read the number first.",
     "A run that gains on raw clicks and loses in the columns beside it has learnt the old order. "
