@@ -63,8 +63,8 @@ def cold_start_section(numbers: Numbers) -> Section:
         blocks.append(
             Text(
                 "Small rankers trained on nested shares of the train requests, judged on the same "
-                "clicks. What knows notes by their ids loses with every request taken away; what "
-                "reads them does so less, and BM25, which learns from no request, not at all."
+                "clicks. What knows notes by their ids knows those it met; what reads them does "
+                "not have to have met them. BM25 learns from no request and stands still."
             )
         )
     for task in CHANNELS:
