@@ -169,12 +169,9 @@ intervals as (
         s.adjusted_for,
         s.n_requests,
         v.n_users,
-        s.change_per_step,
-        case
-            when v.n_users >= 10
-                then 1.96 * sqrt(v.error_error * v.n_users / nullif(v.n_users - 1.0, 0))
-                    / nullif(s.step_step, 0)
-        end as half_width
+        case when v.n_users >= 10 then s.change_per_step end as change_per_step,
+        1.96 * sqrt(v.error_error * v.n_users / nullif(v.n_users - 1.0, 0))
+        / nullif(s.step_step, 0) as half_width
     from slopes as s
     inner join variances as v on s.channel = v.channel and s.adjusted_for = v.adjusted_for
 )
@@ -199,7 +196,7 @@ comment on column bias.session_effect.n_requests is
     'Requests that are earlier or later than others of their cell, which alone tell.';
 comment on column bias.session_effect.n_users is 'Users with such requests.';
 comment on column bias.session_effect.change_per_step is
-    'Change of clicks divided by impressions, per request, with each later request of the session.';
+    'Change of clicks divided by impressions, with each later request; null below ten users.';
 comment on column bias.session_effect.change_per_step_low is
     'Lower end of the 95 % interval of change_per_step over users; null below ten.';
 comment on column bias.session_effect.change_per_step_high is
