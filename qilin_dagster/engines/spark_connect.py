@@ -11,6 +11,7 @@ with its place in its file, which no function of SQL gives on every Spark server
 
 import contextlib
 import functools
+import logging
 import os
 import socket
 import warnings
@@ -110,7 +111,9 @@ class SparkConnectEngine(DuckDBEngine):
         try:
             yield
         except (PySparkException, grpc.RpcError) as error:
-            raise LakeError(f"Spark at {self.settings.engine}, {what}: {error}") from error
+            # What follows the first line is the whole plan.
+            reason = str(error).strip().splitlines()[0]
+            raise LakeError(f"Spark at {self.settings.engine}, {what}: {reason}") from error
 
     @functools.cached_property
     def _defined(self) -> dict[str, str]:
@@ -255,6 +258,8 @@ def _client() -> Any:
             # It warns of pandas 3, which nothing here hands to it.
             warnings.simplefilter("ignore", FutureWarning)
             from pyspark.sql.connect.session import SparkSession
+        # It would print each error of the server with its plan, as one line of JSON.
+        logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)
     except ImportError as error:
         raise InputError(f"--engine sc://... needs the Spark client: {INSTALL}") from error
     return SparkSession.builder

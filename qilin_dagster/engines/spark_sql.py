@@ -230,7 +230,9 @@ def _one_generator(select: exp.Select) -> None:
         elif array == arrays[0]:
             fields[f"c{number}"] = exp.column("e_")
         else:
-            fields[f"c{number}"] = _call("ELEMENT_AT", array.copy(), _one_based("i_"))
+            # Apache Spark takes an index of 32 bits only.
+            index = exp.Add(this=exp.column("i_"), expression=exp.Literal.number(1))
+            fields[f"c{number}"] = _call("ELEMENT_AT", array.copy(), index)
     zipped = _each("TRANSFORM", arrays[0].copy(), _struct(**fields), "e_", "i_")
     for number, projection in enumerate(opened):
         projection.replace(
