@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 15002
 # Raise when landed files change.
 LANDED_VERSION = "1"
+# Apache Spark's reader knows the encodings of the first version only.
+LANDED_PARQUET = PARQUET.replace("parquet_version v2", "parquet_version v1")
 INSTALL = "pip install 'qilin-lakehouse[spark]'"
 SECONDS_TO_ANSWER = 5
 
@@ -171,6 +173,10 @@ class SparkConnectEngine(DuckDBEngine):
             schema, _, name = relation.partition(".")
             is_landed = schema == "published" and name in TABLES
             manifest = self._land(name) if is_landed else self._stored(relation)
+            if relation in self.catalog and "engine" not in manifest.facts:
+                # Made by DuckDB, whose encoding of doubles (BYTE_STREAM_SPLIT) the faster reader of
+                # Apache Spark does not know.
+                self.session.conf.set("spark.sql.parquet.enableVectorizedReader", "false")
             rows = self.session.read.parquet(*(str(file) for file in self.lake.files(manifest)))
         rows.createOrReplaceTempView(spark_name(relation))
         self._defined[relation] = version
@@ -217,9 +223,10 @@ class SparkConnectEngine(DuckDBEngine):
                         names = [published.facts["shard_names"][number]]
                         facts = {"shard_rows": [n_rows], "shard_names": names}
                         one = published_select(table, [file], replace(published, facts=facts))
+                        target = literal(folder / Path(path).name)
                         connection.execute(
                             f"copy (select * replace (row_number + {first_row} as row_number) "
-                            f"from ({one})) to {literal(folder / Path(path).name)} ({PARQUET})"
+                            f"from ({one})) to {target} ({LANDED_PARQUET})"
                         )
                     else:
                         kept.append(files[path])
