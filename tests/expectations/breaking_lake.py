@@ -65,7 +65,57 @@ ONE_WORTH = (
     "rowid = (select min(rowid) from ablation.image_worth where slice = 'all' and low is not null)"
 )
 ONE_IMAGE = "rowid = (select min(rowid) from core.images where is_readable)"
+ONE_EFFECT = (
+    "rowid = (select min(rowid) from evaluation.answer_effects where estimator = 'doubly robust')"
+)
+RAW_EFFECT = "estimator = 'raw difference' and query_form = 'all' and outcome = 'n_clicks'"
 BREAKS: dict[str, dict[str, Break]] = {
+    "evaluation.answer_effects": {
+        "intervals_hold_their_estimate": change(
+            f"update evaluation.answer_effects set low = estimate + 0.1 where {ONE_EFFECT}"
+        ),
+        "the_raw_difference_stands_beside": change(
+            f"delete from evaluation.answer_effects where {RAW_EFFECT}"
+        ),
+        "nothing_is_estimated_from_few": change(
+            f"update evaluation.answer_effects set n_hidden = 3 where {ONE_EFFECT}"
+        ),
+        "groups_are_parts_of_the_sample": change(
+            f"update evaluation.answer_effects set n_shown = 1000000 where {ONE_EFFECT}"
+        ),
+    },
+    "evaluation.answer_balance": {
+        "differences_have_the_sign_of_their_means": change(
+            "update evaluation.answer_balance set difference_before = -difference_before"
+        ),
+        "weighting_brings_the_groups_closer": change(
+            "update evaluation.answer_balance set difference_weighted = 2 * difference_before"
+        ),
+    },
+    "evaluation.answer_overlap": {
+        "every_request_is_in_one_bin": change(
+            "update evaluation.answer_overlap set n_shown = n_shown + 1000000 where bin = 1",
+            "chances_come_true",
+        ),
+        "chances_lie_in_their_bin": change(
+            "update evaluation.answer_overlap set mean_propensity = propensity_to + 0.01 "
+            "where n_shown > 0"
+        ),
+        "chances_come_true": change(
+            "update evaluation.answer_overlap set n_hidden = 0, n_shown = 100, shown_share = 1 "
+            "where bin = 2"
+        ),
+    },
+    "evaluation.answer_refutations": {
+        "verdicts_follow_from_the_interval": change(
+            "update evaluation.answer_refutations set low = expected + 1, high = expected + 2 "
+            "where refutation = 'placebo treatment'"
+        ),
+        "the_estimate_is_not_refuted": change(
+            "update evaluation.answer_refutations set low = expected + 1, high = expected + 2, "
+            "is_as_expected = false where refutation = 'placebo treatment'"
+        ),
+    },
     "features.note_images": {
         "covers_are_the_first_readable_images": change(
             f"update features.note_images set image_n = 2 where {ONE_COVER}",
