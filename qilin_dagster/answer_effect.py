@@ -356,9 +356,10 @@ def _effects_of(study: Study, outcome: Outcome) -> list[dict[str, Any]]:
         (WEIGHTING, ATT, weighting.effect(y_N, shown_N, p_N, user_N, on_treated=True)),
         (AIPW, ATE, doubly_robust.effect(y_N, shown_N, p_N, treated_N, untreated_N, user_N)),
         (AIPW, ATT, doubly_robust.effect_on_treated(y_N, shown_N, p_N, untreated_N, user_N)),
-        (AIPW_TREES, ATE, estimated(study, outcome.name, "trees")),
         (DML, ATE, linear.estimate),
     ]
+    if outcome.name == HEADLINE:
+        found.append((AIPW_TREES, ATE, estimated(study, HEADLINE, "trees")))
     if _has_both_in_a_stratum(study):
         found.append((EXACT, ATE, matching.exact(y_N, shown_N, study.stratum_N, user_N)))
     if matches.weight_N[shown_N].any():

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import dagster as dg
-
 from qilin_dagster.assets.tables import Metadata, publish_from, table_asset
 from qilin_dagster.lake import Manifest, write_rows
 from qilin_dagster.resources import Lakehouse

@@ -11,7 +11,7 @@ import pyarrow as pa
 from PIL import Image
 
 from models.recipes import TASKS, Task
-from qilin_dagster import comparisons, propensities
+from qilin_dagster import answer_effect, comparisons, propensities
 from qilin_dagster.assets import ablation
 from qilin_dagster.assets.training import RECIPES
 from qilin_dagster.calibration import calibration
@@ -55,6 +55,7 @@ def build(folder: Path) -> duckdb.DuckDBPyConnection:
     _store_note_images(connection, folder)
     _store_runs(connection)
     _store_retrieval(connection)
+    _store_answer_effects(connection)
     for relation in relations(connection):
         connection.execute(f"create table valid_{relation} as from {relation}")
     return connection
@@ -201,6 +202,27 @@ def _store_retrieval(connection: duckdb.DuckDBPyConnection) -> None:
     ]
     found_rows = retrieval_table(rows)  # noqa: F841 # DuckDB reads it by name
     connection.execute("create table evaluation.retrieval as from found_rows")
+
+
+def _store_answer_effects(connection: duckdb.DuckDBPyConnection) -> None:
+    """Effects on an answer sample of eight copies, so that there is enough to estimate from."""
+    connection.execute(
+        """
+        insert into core.answer_requests by name
+        select a.* replace (request_id + n * 1000000 as request_id, user_idx + n * 1000 as user_idx)
+        from core.answer_requests as a, (select unnest(range(1, 8)) as n) as copies
+        """
+    )
+    study = answer_effect.read_study(connection)
+    for name in ("effects", "balance", "overlap"):
+        _store(connection, f"answer_{name}", [getattr(answer_effect, f"answer_{name}")(study)])
+    found = {"outcome": "n_clicks", "estimate": 0.1, "low": -0.1, "high": 0.3, "n_requests": 100}
+    refutations = [
+        {**found, "refutation": name, "expected": 0.0, "n_draws": 10, "is_as_expected": True}
+        for name in ("placebo treatment", "subset of users")
+    ]
+    rows = pa.Table.from_pylist(refutations, schema=answer_effect.REFUTATIONS)
+    _store(connection, "answer_refutations", [rows])
 
 
 def _store_runs(connection: duckdb.DuckDBPyConnection) -> None:
