@@ -397,7 +397,7 @@ def test_page_is_well_formed_and_every_number_of_the_lake_is_on_it(
     html, markdown = written(lake, tmp_path)
     page = Page(html)
     assert page.open_tags == []
-    assert len(page.specs) == 12
+    assert len(page.specs) == 13
     for text in (page.text, markdown):
         for expected in (
             "1,517",  # requests in all

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from models.answers.extractive import Extractive
 from models.recipes import TASKS, Task
-from qilin_dagster import answer_effect, comparisons, propensities
+from qilin_dagster import answer_effect, answer_scores, answer_texts, comparisons, propensities
 from qilin_dagster.assets import ablation
 from qilin_dagster.assets.training import RECIPES
 from qilin_dagster.calibration import calibration
@@ -56,6 +57,7 @@ def build(folder: Path) -> duckdb.DuckDBPyConnection:
     _store_runs(connection)
     _store_retrieval(connection)
     _store_answer_effects(connection)
+    _store_answers(connection, folder)
     for relation in relations(connection):
         connection.execute(f"create table valid_{relation} as from {relation}")
     return connection
@@ -223,6 +225,26 @@ def _store_answer_effects(connection: duckdb.DuckDBPyConnection) -> None:
     ]
     rows = pa.Table.from_pylist(refutations, schema=answer_effect.REFUTATIONS)
     _store(connection, "answer_refutations", [rows])
+
+
+def _store_answers(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    """Answers written by copying, from notes drawn at random and from those referred to."""
+    asked = answer_texts.Asked.read(connection)
+    notes = connection.execute(
+        "select note_idx from core.notes where note_title is not null order by 1 limit 40"
+    ).fetchnumpy()["note_idx"]
+    found = {answer_texts.BM25: [notes[:3] for _ in asked.request_id]}
+    passages = answer_texts.answer_passages(connection, asked, found)
+    _store(connection, "answer_passages", [passages])
+    texts = answer_texts.answer_texts(asked, passages, Extractive(), folder / "answers", print)
+    _store(connection, "answer_texts", [texts])
+    pairs = answer_scores.read_pairs(connection)
+    _store(connection, "answer_metrics", [answer_scores.answer_metrics(pairs, None)])
+    agreement = {"context": "none", "metric": "n_characters", "mean_with": 20.0, "auc": 0.6}
+    agreement |= {"mean_without": 18.0, "low": 0.5, "high": 0.7, "n_with": 9, "n_without": 30}
+    rows = [agreement | {"flag": flag} for flag in answer_scores.FLAGS]
+    feedback = pa.Table.from_pylist(rows, schema=answer_scores.FEEDBACK)
+    _store(connection, "answer_feedback", [feedback])
 
 
 def _store_runs(connection: duckdb.DuckDBPyConnection) -> None:
