@@ -18,6 +18,7 @@ import duckdb
 
 from qilin_dagster import report_quarantine, report_runs
 from qilin_dagster.catalog import load_catalog
+from qilin_dagster.report_answer_texts import answers_section
 from qilin_dagster.report_answers import effect_section
 from qilin_dagster.report_audit import AUDIT_QUERY, audit_section
 from qilin_dagster.report_bias import (
@@ -212,7 +213,10 @@ QUERIES = {
     "ablation.image_worth": "from ablation.image_worth",
     **{
         f"evaluation.answer_{name}": f"from evaluation.answer_{name}"
-        for name in ("effects", "balance", "overlap", "refutations")
+        for name in (
+            *("effects", "balance", "overlap", "refutations"),
+            *("metrics", "feedback"),
+        )
     },
     "evaluation.checks": "from evaluation.checks",
     "evaluation.audit": AUDIT_QUERY,
@@ -402,6 +406,7 @@ def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
         session_positions(numbers),
         answers(numbers),
         effect_section(numbers),
+        answers_section(numbers),
         transitions(numbers),
         *bias_lab(numbers, BIAS_VIEWS),
         *([anchors()] if numbers["evaluation.leaderboard"].rows else []),

@@ -92,6 +92,12 @@ create table evaluation.answer_overlap (
 create table evaluation.answer_refutations (
     outcome varchar, refutation varchar, expected double, estimate double, low double, high double,
     n_requests bigint, n_draws bigint, is_as_expected boolean);
+create table evaluation.answer_metrics (
+    context varchar, metric varchar, generator varchar, how varchar, value double, low double,
+    high double, n_requests bigint, n_without_answer bigint);
+create table evaluation.answer_feedback (
+    context varchar, metric varchar, flag varchar, mean_with double, mean_without double,
+    auc double, low double, high double, n_with bigint, n_without bigint);
 create table evaluation.retrieval (
     task varchar, run varchar, protocol varchar, metric varchar, value double, low double,
     high double, n_requests bigint, n_notes bigint);
@@ -278,6 +284,19 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
     insert(
         "evaluation.answer_refutations",
         [("n_clicks", "placebo treatment", 0.0, 0.02, -0.05, 0.09, 70, 10, True)],
+    )
+    scored = ("rouge_l_characters", "extractive", "letters | digits")
+    insert(
+        "evaluation.answer_metrics",
+        [
+            ("none", *scored, 0.17, 0.15, 0.19, 29, 0),
+            ("referred notes", *scored, 0.42, 0.40, 0.44, 28, 1),
+            ("as shown", "n_characters", "as shown", "letters", 121.0, 110.0, 130.0, 29, 0),
+        ],
+    )
+    insert(
+        "evaluation.answer_feedback",
+        [("as shown", "n_characters", "is_body_clicked", 130, 110, 0.58, 0.48, 0.68, 9, 20)],
     )
     insert("core.images", [(11, 1, True, None), (12, 1, False, "image is missing")])
     worth = ("mrr@10", "vlm", "vlm_text_only", 0.53, 0.5, 0.03, 0.01, 0.05, 0.002)

@@ -40,6 +40,8 @@ READS = (
     "evaluation.answer_balance",
     "evaluation.answer_overlap",
     "evaluation.answer_refutations",
+    "evaluation.answer_metrics",
+    "evaluation.answer_feedback",
 )
 POSITION_READS = tuple(
     f"propensity.{name}" for name in ("by_position", "click_models", "bias_factors", "overlap")
