@@ -6,6 +6,7 @@ different ways. Whatever decided on showing and is not in core.answer_requests s
 the refutations and the sensitivity analysis say how much of that it would take.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -328,14 +329,14 @@ def estimated(study: Study, outcome: str, family: nuisance.Family = "linear") ->
     )
 
 
-def answer_effects(study: Study) -> pa.Table:
+def answer_effects(study: Study, outcomes: Sequence[Outcome] = OUTCOMES) -> pa.Table:
     """A row per outcome, estimator, whose effect and form of query, see EFFECTS.
 
     Forms of query have the doubly robust estimate alone. None where there are fewer than
     LEAST_PER_GROUP requests with or without an answer, or fewer than LEAST_USERS users.
     """
     rows: list[dict[str, Any]] = []
-    for outcome in OUTCOMES:
+    for outcome in outcomes:
         known = study.take(np.isfinite(study.outcomes[outcome.name]))
         if known.can_be_estimated:
             rows += _effects_of(known, outcome)

@@ -163,7 +163,8 @@ BREAKS: dict[str, dict[str, Break]] = {
         ),
         "chances_come_true": change(
             "update evaluation.answer_overlap set n_hidden = 0, n_shown = 100, shown_share = 1, "
-            "mean_propensity = 0.15 where bin = 2"
+            "mean_propensity = 0.15 where bin = 2",
+            "every_request_is_in_one_bin",
         ),
     },
     "evaluation.answer_refutations": {
