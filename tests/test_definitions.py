@@ -30,6 +30,7 @@ HEAVY = (
     "pandas",
     "altair",
     "sklearn",
+    "scipy",
 )
 
 

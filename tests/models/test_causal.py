@@ -133,7 +133,7 @@ def test_e_values_of_printed_examples() -> None:
     holds_none = Estimate(0.1, 0.1, -0.1, 0.3)
     assert sensitivity.e_values(holds_none, 1.0)[1] == 1.0
     of_rate = sensitivity.e_values(Estimate(0.2, 0.05, 0.1, 0.3), 0.4, base=0.2)
-    assert of_rate == (sensitivity.e_value(2.0), sensitivity.e_value(1.5))
+    assert of_rate == pytest.approx((sensitivity.e_value(2.0), sensitivity.e_value(1.5)))
 
 
 def test_robustness_values_of_the_printed_example() -> None:
