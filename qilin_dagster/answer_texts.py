@@ -8,7 +8,7 @@ stopped, and one with the same notes and generator asks for nothing.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +85,7 @@ def answer_passages(
     """A row per request, context and passage, see PASSAGES.
 
     Notes that are not in core.notes, or have no text, give no passage; a long one is cut at
-    PASSAGE_CHARACTERS. A context that a retriever is lacking for has no rows.
+    PASSAGE_CHARACTERS. Contexts that are not ``found`` have no rows.
     """
     lists: Found = {
         **found,
@@ -173,21 +173,22 @@ def answer_texts(
     generator: Generator,
     cache: Path,
     report: Callable[[str], None],
+    *,
+    lacking: Collection[str] = (),
 ) -> pa.Table:
     """A row per request and context, see TEXTS: the answer that the generator writes.
 
-    The context none has every request; another has all or, where its retriever is lacking, none.
-    A request without a passage there has no answer and says why.
+    A context has every request, or none where its retriever is ``lacking``. A request without a
+    passage has no answer and says why, but in the context none.
     """
     of_request: dict[tuple[str, int], list[str]] = {}
     for context, request, passage in zip(
         *(passages[name].to_pylist() for name in ("context", "request_id", "passage")), strict=True
     ):
         of_request.setdefault((context, request), []).append(passage)
-    present = {NONE, REFERRED, *passages["context"].to_pylist()}
     rows: list[dict[str, Any]] = []
     questions: list[Question] = []
-    for context in (name for name in CONTEXTS if name in present):
+    for context in (name for name in CONTEXTS if name not in lacking):
         for request, query in zip(asked.request_id, asked.query, strict=True):
             texts = tuple(of_request.get((context, request), ()))
             is_written = context == NONE or bool(texts)

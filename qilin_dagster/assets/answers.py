@@ -159,8 +159,15 @@ def answer_texts(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
             settings.generator, settings.generator_model, key, settings.device
         )
         passages = connection.sql(f"from {PASSAGES} order by all").to_arrow_table()
+        made_of = lakehouse.store.manifest(PASSAGES)
+        assert made_of is not None
         rows = answer_texts(
-            Asked.read(connection), passages, generator, settings.lake / ".answers", log.info
+            Asked.read(connection),
+            passages,
+            generator,
+            settings.lake / ".answers",
+            log.info,
+            lacking=made_of.facts["lacking"],
         )
         return write_rows(rows, folder, {"generator": generator.name})
 

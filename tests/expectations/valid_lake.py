@@ -236,7 +236,14 @@ def _store_answers(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
     found = {answer_texts.BM25: [notes[:3] for _ in asked.request_id]}
     passages = answer_texts.answer_passages(connection, asked, found)
     _store(connection, "answer_passages", [passages])
-    texts = answer_texts.answer_texts(asked, passages, Extractive(), folder / "answers", print)
+    texts = answer_texts.answer_texts(
+        asked,
+        passages,
+        Extractive(),
+        folder / "answers",
+        print,
+        lacking=[answer_texts.BI_ENCODER],
+    )
     _store(connection, "answer_texts", [texts])
     pairs = answer_scores.read_pairs(connection)
     _store(connection, "answer_metrics", [answer_scores.answer_metrics(pairs, None)])
