@@ -65,7 +65,8 @@ LIMITS = (
     "who ignore answers are hardly in it, so this is not the effect on users of the app, and what "
     "an answer does may look better or worse than it is. No adjustment repairs that.",
     "What was not logged. Two searches with the same words, user and past may still differ in "
-    "what the app knew of them. The last columns say how strong such a cause would have to be.",
+    "what the app knew of them. The last columns of the first table say how strong such a cause "
+    "would have to be.",
     "Good or bad. A search that ends without a click may have been answered. Clicks are what the "
     "log holds; whether people found what they wanted is not in it.",
     "Reach. One day, one version of the module, and only queries for which it was considered.",
@@ -120,8 +121,8 @@ def effect_sentence(rows: list[Row]) -> str:
         f"Showing a direct answer changes the clicks of a search by {signed(number(value))}"
         f"{change} (95% interval {limits}): {verdict}. "
         f"The raw difference is {signed(number(raw['estimate']))} "
-        f"({interval(raw['low'], raw['high'])}); what lies between the two is that answers go to "
-        "other queries."
+        f"({interval(raw['low'], raw['high'])}); besides an effect it holds whatever else sets the "
+        "queries apart that answers go to."
     )
 
 
