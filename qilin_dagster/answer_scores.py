@@ -1,6 +1,7 @@
 """How good the answers written anew are, beside those that were shown. Knows no Dagster."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,6 +73,18 @@ class Pair:
     notes: tuple[int, ...]
     referred: tuple[int, ...]
     flags: dict[str, bool | None]
+
+
+def lake_encoder(folder: Path, device: str) -> BertScore:
+    """BERTScore by the bi-encoder in this snapshot folder, for want of a better encoder."""
+    from transformers import AutoTokenizer
+
+    from models.bi_encoder import load_model
+    from models.loop import device_named
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = load_model(folder).to(device_named(device))
+    return BertScore(model.bert, tokenizer, "this lake's small bi-encoder, comparable with nothing else")
 
 
 def read_pairs(connection: "duckdb.DuckDBPyConnection") -> list[Pair]:

@@ -195,7 +195,7 @@ def answer_texts(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
 )
 def answer_metrics(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     from models.answers.bert_score import BertScore
-    from qilin_dagster.answer_scores import CODE_VERSION, answer_metrics, read_pairs
+    from qilin_dagster.answer_scores import CODE_VERSION, answer_metrics, lake_encoder, read_pairs
     from qilin_dagster.errors import InputError
 
     settings, lake = lakehouse.settings, lakehouse.store
@@ -213,9 +213,7 @@ def answer_metrics(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata
                     f"{str(error).splitlines()[0]}"
                 ) from error
         elif why_not is None:
-            folder_of_encoder = lake.snapshot_folder(BI_ENCODER)
-            name = "this lake's small bi-encoder, comparable with nothing else"
-            encoder = BertScore.from_folder(folder_of_encoder, name, settings.device)
+            encoder = lake_encoder(lake.snapshot_folder(BI_ENCODER), settings.device)
         facts = {} if encoder else {"no_bert_score": why_not}
         return write_rows(answer_metrics(read_pairs(connection), encoder), folder, facts)
 
