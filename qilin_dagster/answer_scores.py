@@ -84,7 +84,9 @@ def lake_encoder(folder: Path, device: str) -> BertScore:
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = load_model(folder).to(device_named(device))
-    return BertScore(model.bert, tokenizer, "this lake's small bi-encoder, comparable with nothing else")
+    return BertScore(
+        model.bert, tokenizer, "this lake's small bi-encoder, comparable with nothing else"
+    )
 
 
 def read_pairs(connection: "duckdb.DuckDBPyConnection") -> list[Pair]:

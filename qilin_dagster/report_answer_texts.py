@@ -32,10 +32,10 @@ from qilin_dagster.report_blocks import (
 TITLE = "Answers written anew"
 CONTEXT_LABELS = {
     NONE: "Nothing",
-    BM25: "First five by BM25",
-    BI_ENCODER: "First five by the bi-encoder",
-    REFERRED: "Notes the shown answer refers to",
-    SHOWN: "The shown answers themselves",
+    BM25: "BM25, first five",
+    BI_ENCODER: "Bi-encoder, first five",
+    REFERRED: "Referred notes",
+    SHOWN: "The shown answers",
 }
 METRIC_LABELS = {
     ROUGE_CHARACTERS: "ROUGE-L, characters",
@@ -65,7 +65,7 @@ def answers_section(numbers: Numbers) -> Section:
     """What each context was worth, the paper's Table 11 beside, and agreement with feedback."""
     metrics, feedback = numbers["evaluation.answer_metrics"], numbers["evaluation.answer_feedback"]
     if not metrics.rows:
-        return Section("answer-texts", TITLE, (missing(metrics),))
+        return Section("answer-texts", TITLE, (missing(metrics), missing(feedback)))
     rows = list(metrics.rows)
     blocks: list[Block] = [
         Text(context_sentence(rows)),
@@ -81,11 +81,10 @@ def answers_section(numbers: Numbers) -> Section:
         Heading("The paper's Table 11 beside", "answer-texts-paper"),
         _paper(rows),
     ]
-    if feedback.rows:
-        blocks += [
-            Heading("Do the metrics agree with users?", "answer-texts-feedback"),
-            _agreement(list(feedback.rows)),
-        ]
+    blocks += [
+        Heading("Do the metrics agree with users?", "answer-texts-feedback"),
+        _agreement(list(feedback.rows)) if feedback.rows else missing(feedback),
+    ]
     return Section("answer-texts", TITLE, tuple(blocks))
 
 

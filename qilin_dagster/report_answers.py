@@ -36,6 +36,7 @@ from qilin_dagster.report_blocks import (
 from qilin_dagster.report_charts import effects_chart
 
 TITLE = "What an answer changes"
+FOUNDATIONS = ("balance", "overlap", "refutations")
 OUTCOME_LABELS = {
     "n_clicks": "Clicks",
     "n_impressions": "Notes returned",
@@ -85,6 +86,7 @@ def effect_section(numbers: Numbers) -> Section:
                     "many without; this log has fewer."
                 )
             )
+        blocks += [missing(numbers[f"evaluation.answer_{name}"]) for name in FOUNDATIONS]
         return Section("answer-effect", TITLE, tuple(blocks))
     rows = list(effects.rows)
     blocks = [

@@ -723,5 +723,5 @@ def test_browser_draws_all_plots_without_an_error_or_a_sideways_scroll(
     title = re.search(r"<title>(.*?)</title>", done.stdout)
     assert title, done.stderr
     assert "ERROR" not in title[1]
-    assert "MENU WORKS SVG 12 OVERFLOW 0" in title[1]
+    assert "MENU WORKS SVG 13 OVERFLOW 0" in title[1]
     assert not re.findall(r"CONSOLE.*", done.stderr)

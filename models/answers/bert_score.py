@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.answers.prompt import plain
+
 MOST_TOKENS = 510
 BATCH = 32
 
@@ -47,11 +49,11 @@ class BertScore:
         return cls(model.to(device_named(device)), tokenizer, name, layer)
 
     def f1(self, answers: Sequence[str], references: Sequence[str]) -> list[float]:
-        """F1 of each pair, 0 where either text is empty."""
+        """F1 of each pair without citations and Markdown, 0 where either text is empty."""
         found: list[float] = []
         for start in range(0, len(answers), BATCH):
-            ours = self._states(answers[start : start + BATCH])
-            theirs = self._states(references[start : start + BATCH])
+            ours = self._states([plain(text) for text in answers[start : start + BATCH]])
+            theirs = self._states([plain(text) for text in references[start : start + BATCH]])
             found += [_f1(a, b) for a, b in zip(ours, theirs, strict=True)]
         return found
 
