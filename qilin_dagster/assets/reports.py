@@ -35,6 +35,8 @@ READS = (
     "evaluation.history",
     "evaluation.audit",
     "core.images",
+    "evaluation.unbiased",
+    "evaluation.cold_start",
     "ablation.image_worth",
     "evaluation.answer_effects",
     "evaluation.answer_balance",
@@ -43,6 +45,8 @@ READS = (
     "evaluation.answer_metrics",
     "evaluation.answer_feedback",
 )
+# Shown where they were asked for.
+READS_ON_DEMAND = ("ablation.context_worth", "ablation.cold_start")
 POSITION_READS = tuple(
     f"propensity.{name}" for name in ("by_position", "click_models", "bias_factors", "overlap")
 )
@@ -54,7 +58,7 @@ CODE_VERSION = "6"
 
 @dg.asset(
     key=["reports", "overview"],
-    deps=[dg.AssetKey(relation.split(".")) for relation in (*READS, *FACTS)],
+    deps=[dg.AssetKey(relation.split(".")) for relation in (*READS, *READS_ON_DEMAND, *FACTS)],
     group_name="reports",
     kinds={"html"},
     description="One self-contained page: what was read, the paper's values beside ours, click "
@@ -67,6 +71,10 @@ def overview(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
     inputs = engine.inputs((*READS, *FACTS))
     if outcomes is not None:
         inputs[OUTCOMES] = outcomes.snapshot_id
+    for table in READS_ON_DEMAND:
+        made = lake.manifest(table)
+        if made is not None:
+            inputs[table] = made.snapshot_id
     manifest = lake.publish(
         "reports.overview",
         inputs=inputs,
