@@ -5,6 +5,7 @@ import dagster as dg
 from qilin_dagster import automation
 from qilin_dagster.assets import (
     ablation,
+    answers,
     audit,
     evaluation,
     features,
@@ -31,6 +32,7 @@ defs = dg.Definitions(
         *training.rankers,
         *evaluation.tables,
         *ablation.tables,
+        *answers.tables,
         reports.overview,
         reports.position_bias,
     ],

@@ -32,6 +32,7 @@ HEAVY = (
     "pandas",
     "altair",
     "sklearn",
+    "scipy",
 )
 
 
