@@ -179,6 +179,9 @@ def audit(data: Path | None, as_json: bool, expect: Path | None) -> None:
 @click.option(
     "--strict", is_flag=True, help="Stop at the first row that cannot be used, and name it."
 )
+@click.option(
+    "--smoke", is_flag=True, help="Train the smallest rankers, in seconds each: to try it out."
+)
 @_explains_errors
 def build(
     data: Path | None,
@@ -188,6 +191,7 @@ def build(
     wait: bool,
     max_quarantined: float | None,
     strict: bool,
+    smoke: bool,
 ) -> None:
     """Build the lake: published files, views, features, rankers, evaluation, report."""
     from qilin_dagster.build import run_build, selected_keys
@@ -200,7 +204,7 @@ def build(
     if strict:
         settings = replace(settings, is_strict=True)
     _log_to_stderr()
-    outcome = run_build(settings, selected_keys(selects), wait=wait)
+    outcome = run_build(settings, selected_keys(selects), wait=wait, is_smoke=smoke)
     for line in outcome.lines:
         click.echo(line, err=True)
     if outcome.report is not None:

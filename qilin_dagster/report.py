@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,6 +126,8 @@ class Provenance:
     models_not_trained: dict[str, str]  # asset key -> a sentence that says why
     clock_evidence: list[str]
     data_path_note: str
+    # asset key -> what is other than in its recipe, by the launchpad, the seed or a checkpoint
+    recipes_changed: dict[str, str] = field(default_factory=dict)
 
 
 def write_report(connection: duckdb.DuckDBPyConnection, out: Path, provenance: Provenance) -> None:
@@ -542,6 +544,10 @@ def leaderboard(numbers: Numbers, provenance: Provenance, task: str) -> Section:
     if not_trained:
         blocks.append(Heading("Models without a result", f"{section_id}-not-trained"))
         blocks.append(Bullets(tuple(f"{key}: {why}" for key, why in not_trained.items())))
+    changed = {k: why for k, why in provenance.recipes_changed.items() if _is_about(k, task)}
+    if changed:
+        blocks.append(Heading("Trained otherwise than their recipes say", f"{section_id}-changed"))
+        blocks.append(Bullets(tuple(f"{key}: {what}" for key, what in changed.items())))
     blocks += report_runs.under_the_leaderboard(numbers, task)
     if rows:
         blocks += _paper_table_10(numbers, provenance, task)

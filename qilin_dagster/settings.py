@@ -25,7 +25,8 @@ class Settings:
     the hub that ``hf download`` has fetched; None for small new ones. ``vlm_checkpoint`` is the
     same for the vision-language ranker and the visual features: a Qwen-VL.
     ``max_quarantined`` is the share of a published table above which a build stops, 0 to 1 (None:
-    see quarantine.py); with ``is_strict`` it stops at the first row set aside.
+    see quarantine.py); with ``is_strict`` it stops at the first row set aside. ``notify`` is the
+    web address or the command that is told of a failed run, see notifier.py.
     """
 
     data: Path | None
@@ -40,6 +41,7 @@ class Settings:
     vlm_checkpoint: str | None = None
     max_quarantined: float | None = None
     is_strict: bool = False
+    notify: str | None = None
 
     @classmethod
     def from_environment(cls) -> "Settings":
@@ -59,6 +61,7 @@ class Settings:
             vlm_checkpoint=os.environ.get("QILIN_VLM_CHECKPOINT") or None,
             max_quarantined=_share("QILIN_MAX_QUARANTINED"),
             is_strict=_switch("QILIN_STRICT"),
+            notify=os.environ.get("QILIN_NOTIFY") or None,
         )
 
     def data_folder(self) -> Path:

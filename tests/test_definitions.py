@@ -94,12 +94,15 @@ def test_groups_tell_the_story() -> None:
         assert graph.get(key).description, key
 
 
-def test_the_schedule_and_the_sensor_are_switched_on() -> None:
+def test_the_schedule_and_the_sensors_are_switched_on() -> None:
     repository = defs.get_repository_def()
     (schedule,) = repository.schedule_defs
-    (sensor,) = repository.sensor_defs
     assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
-    assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
+    sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
+    assert set(sensors) == {"data_folder", "follow_parents", "tell_of_failures"}
+    for sensor in sensors.values():
+        assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
+        assert sensor.description
 
 
 def test_both_ways_of_starting_the_ui_name_the_location_alike() -> None:

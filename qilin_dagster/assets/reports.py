@@ -5,10 +5,11 @@ import importlib.metadata
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from qilin_dagster.assets.tables import WRITER, written_in
 from qilin_dagster.assets.training import RECIPES
 from qilin_dagster.lake import Lake, Written
 from qilin_dagster.outcomes import OUTCOMES
@@ -51,6 +52,8 @@ CODE_VERSION = "5"
     deps=[dg.AssetKey(relation.split(".")) for relation in (*READS, *FACTS)],
     group_name="reports",
     kinds={"html"},
+    pool=WRITER,
+    metadata=written_in(__file__),
     description="One self-contained page: what was read, the paper's values beside ours, click "
     "curves, leaderboards with anchors, and the outcome of the checks.",
 )
@@ -84,6 +87,8 @@ def overview(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
     deps=[dg.AssetKey(relation.split(".")) for relation in (*POSITION_READS, *FACTS)],
     group_name="reports",
     kinds={"html"},
+    pool=WRITER,
+    metadata=written_in(__file__),
     description="A page for whoever trains or judges a ranker on these clicks: how far each place "
     "is examined, what the estimate rests on, and what to do with it.",
 )
@@ -139,7 +144,11 @@ def _provenance(
         code_version=lakehouse.engine().version(made_from),
         created_at=datetime.now(UTC),
         versions={package: importlib.metadata.version(package) for package in PACKAGES},
-        models_not_trained=_not_trained(lakehouse.store),
+        models_not_trained=_facts_of_runs(lakehouse.store, "not_trained"),
+        recipes_changed={
+            run: ", ".join(changed)
+            for run, changed in _facts_of_runs(lakehouse.store, "other").items()
+        },
         clock_evidence=[line for (line,) in evidence],
         data_path_note=note,
     )
@@ -158,10 +167,11 @@ def _write(lakehouse: Lakehouse, folder: Path) -> Written:
     return Written(n_rows=0, columns=())
 
 
-def _not_trained(lake: Lake) -> dict[str, str]:
-    reasons = {}
+def _facts_of_runs(lake: Lake, name: str) -> dict[str, Any]:
+    """A fact of the runs' manifests, of those that have it, by asset key."""
+    found = {}
     for recipe in RECIPES:
         manifest = lake.manifest(f"training.{recipe.name}")
-        if manifest is not None and "not_trained" in manifest.facts:
-            reasons[f"training/{recipe.name}"] = manifest.facts["not_trained"]
-    return reasons
+        if manifest is not None and name in manifest.facts:
+            found[f"training/{recipe.name}"] = manifest.facts[name]
+    return found
