@@ -120,7 +120,7 @@ def run_build(
     manifest = lake.manifest("reports.overview")
     wants_report = keys is None or any(key.path[0] == "reports" for key in keys)
     report = (
-        lake.snapshot_folder("reports.overview") / "report.html"
+        lake.snapshot_folder("reports.overview") / "index.html"
         if result.success and manifest is not None and wants_report
         else None
     )

@@ -327,11 +327,11 @@ def evaluate(runs: tuple[Path, ...], qrels: Path, mode: str, as_json: bool) -> N
 @click.option("--open", "open_", is_flag=True, help="Open it in the browser.")
 @_explains_errors
 def report(lake: Path | None, open_: bool) -> None:
-    """Print the path of the newest report."""
+    """Print the path of the newest report, a site of pages that needs no network."""
     from qilin_dagster.lake import Lake
 
     folder = Lake(_settings(lake).lake).for_readers().snapshot_folder("reports.overview")
-    path = folder / "report.html"
+    path = folder / "index.html"
     if open_:
         click.launch(str(path))
     click.echo(str(path))

@@ -8,7 +8,7 @@ blocks; both templates walk that list, so the two files cannot tell different st
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -67,6 +67,7 @@ from qilin_dagster.report_charts import (
     session_position_chart,
 )
 from qilin_dagster.report_checks import checks_section
+from qilin_dagster.report_drift import drift_section
 from qilin_dagster.report_images import IMAGES_QUERY, images_section
 from qilin_dagster.report_paper import paper_beside_ours
 
@@ -153,22 +154,55 @@ def write_page(
     sections: list[Section],
 ) -> None:
     """Write these sections as report.html and report.md into the existing folder `out`."""
-    page = {
-        "provenance": provenance,
-        "title": title,
-        "summary": summary,
-        "facts": facts,
-        "sections": sections,
-        "light": LIGHT,
-        "dark": DARK,
-        "font": FONT,
-        "metric_label": metric_label,
-    }
-    html = _html_environment().get_template("report.html.j2")
-    markdown = _markdown_environment().get_template("report.md.j2")
-    rendered = html.render(page, javascript=charts_javascript())
+    rendered = render_page(provenance, title=title, summary=summary, facts=facts, sections=sections)
+    markdown = (
+        _markdown_environment()
+        .get_template("report.md.j2")
+        .render(provenance=provenance, title=title, summary=summary, sections=sections)
+    )
     (out / "report.html").write_text(rendered, encoding="utf-8")
-    (out / "report.md").write_text(markdown.render(page), encoding="utf-8")
+    (out / "report.md").write_text(markdown, encoding="utf-8")
+
+
+def render_page(
+    provenance: Provenance,
+    *,
+    title: str,
+    summary: str,
+    facts: list[tuple[str, str]],
+    sections: list[Section],
+    tab: str = "",
+    pages: Sequence[Any] = (),
+    before: Any = None,
+    after: Any = None,
+    has_charts: bool = True,
+) -> str:
+    """One self-contained HTML page.
+
+    ``pages`` are the links (file, title, is_current) of the site it belongs to, if any, ``before``
+    and ``after`` its neighbours there; ``tab`` is the title of the browser's tab where it is not
+    that of the page. Scripts for plots are part of a page that ``has_charts`` only.
+    """
+    return (
+        _html_environment()
+        .get_template("report.html.j2")
+        .render(
+            provenance=provenance,
+            title=title,
+            tab=tab or title,
+            summary=summary,
+            facts=facts,
+            sections=sections,
+            pages=pages,
+            before=before,
+            after=after,
+            light=LIGHT,
+            dark=DARK,
+            font=FONT,
+            metric_label=metric_label,
+            javascript=charts_javascript() if has_charts else "",
+        )
+    )
 
 
 def figures(connection: duckdb.DuckDBPyConnection) -> dict[str, bytes]:
@@ -213,6 +247,7 @@ QUERIES = {
     "ablation.image_worth": "from ablation.image_worth",
     "evaluation.checks": "from evaluation.checks",
     "evaluation.audit": AUDIT_QUERY,
+    "evaluation.data_drift": "from evaluation.data_drift",
 }
 
 
@@ -273,6 +308,11 @@ def facts(numbers: Numbers) -> list[tuple[str, str]]:
 
 def summary(numbers: Numbers, provenance: Provenance) -> str:
     """What a reader should take away, made of the numbers and no stronger than their intervals."""
+    return " ".join(findings(numbers, provenance))
+
+
+def findings(numbers: Numbers, provenance: Provenance) -> list[str]:
+    """The summary, sentence by sentence."""
     sentences = []
     if provenance.is_twin:
         sentences.append("These rows are synthetic; the numbers show that the pipeline runs.")
@@ -299,11 +339,11 @@ def summary(numbers: Numbers, provenance: Provenance) -> str:
     if numbers["evaluation.checks"].rows:
         n_checks = len(numbers["evaluation.checks"].rows)
         sentences.append(
-            f"{_plural(len(failed), 'data check')} of {n_checks} failed; see the end of the page."
+            f"{_plural(len(failed), 'data check')} of {n_checks} failed; see the data checks."
             if failed
             else f"All {n_checks} data checks passed."
         )
-    return " ".join(sentences)
+    return sentences
 
 
 def _plural(n: int, noun: str) -> str:
@@ -404,6 +444,7 @@ def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
         *(leaderboard(numbers, provenance, task) for task in CHANNELS),
         report_runs.retrieval(numbers),
         images_section(numbers),
+        drift_section(numbers["evaluation.data_drift"]),
         checks_section(numbers["evaluation.checks"].rows, numbers["evaluation.checks"].why_empty),
         provenance_section(provenance),
     ]
