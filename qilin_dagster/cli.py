@@ -338,6 +338,30 @@ def report(lake: Path | None, open_: bool) -> None:
 
 
 @main.command()
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder with the published tables. [default: QILIN_DATA]",
+)
+@click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_explains_errors
+def doctor(data: Path | None, lake: Path | None, as_json: bool) -> None:
+    """Look at installation, machine, data and lake, and say what to do. Exit code 1 on a fault."""
+    from dataclasses import asdict
+
+    from qilin_dagster.doctor import examine, format_findings
+
+    findings = examine(_settings(lake, data))
+    if as_json:
+        click.echo(json.dumps({"findings": [asdict(one) for one in findings]}, ensure_ascii=False))
+    else:
+        click.echo(format_findings(findings))
+    if any(finding.verdict == "fault" for finding in findings):
+        raise SystemExit(1)
+
+
+@main.command()
 @click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
 @_explains_errors
 def verify(lake: Path | None) -> None:
