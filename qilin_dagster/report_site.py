@@ -87,7 +87,7 @@ PAGES = (
         "Leaderboard",
         "Which ranker orders test requests best, beside what anchors, and which differences are "
         "real?",
-        ("anchors", "leaderboard-", "retrieval"),
+        ("anchors", "leaderboard-", "retrieval", "unbiased", "cold-start"),
     ),
     Page(
         "requests.html",
@@ -105,7 +105,7 @@ PAGES = (
         "ablations.html",
         "Ablations",
         "What is each part of a ranker's input worth?",
-        ("images", "ablation"),
+        ("images", "ablation", "context"),
     ),
     Page(
         "audit.html",
