@@ -11,10 +11,11 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from qilin_dagster.errors import InputError
-from qilin_dagster.settings import Settings
+from qilin_dagster.settings import REPOSITORY, Settings
 
 Verdict = Literal["ok", "note", "fault"]
 
@@ -246,6 +247,19 @@ def _images(settings: Settings) -> Iterator[Finding]:
         )
 
 
+def _record_of_runs(settings: Settings) -> Iterator[Finding]:
+    """Dagster's settings are copied once and then the user's; an older copy lacks what is new."""
+    home = Path(os.environ.get("DAGSTER_HOME") or settings.lake / ".dagster")
+    present = home / "dagster.yaml"
+    if present.exists() and present.read_text() != (REPOSITORY / "dagster.yaml").read_text():
+        yield Finding(
+            "runs",
+            "note",
+            f"{present} is not that of this version",
+            "if nobody changed it on purpose, delete it: the next build copies the new one",
+        )
+
+
 def _lake(settings: Settings) -> Iterator[Finding]:
     from qilin_dagster.engines.duckdb import DuckDBEngine
     from qilin_dagster.lake import Lake, LakeError
@@ -275,6 +289,7 @@ def _lake(settings: Settings) -> Iterator[Finding]:
     except (LakeError, InputError) as error:
         yield Finding("lake", "fault", str(error), "qilin verify names all of what is damaged")
         return
+    yield from _record_of_runs(settings)
     found = f"{len(served.tables())} tables in {settings.lake}"
     if behind:
         first = f"{behind[0]}{f', and {len(behind) - 1} more' if len(behind) > 1 else ''}"

@@ -129,6 +129,8 @@ class Provenance:
     data_path_note: str
     # asset key -> what is other than in its recipe, by the launchpad, the seed or a checkpoint
     recipes_changed: dict[str, str] = field(default_factory=dict)
+    # What decides all that is drawn at random: weights, order, intervals.
+    seed: int | None = None
 
 
 def write_report(connection: duckdb.DuckDBPyConnection, out: Path, provenance: Provenance) -> None:
@@ -725,6 +727,7 @@ def provenance_section(provenance: Provenance) -> Section:
         "Data fingerprint": provenance.data_fingerprint,
         "Where from": provenance.data_path_note,
         "Code version": provenance.code_version,
+        "Seed": "" if provenance.seed is None else str(provenance.seed),
         "Written": provenance.created_at.isoformat(sep=" ", timespec="seconds"),
         **{f"Version of {name}": v for name, v in sorted(provenance.versions.items())},
     }

@@ -14,7 +14,7 @@ from qilin_dagster import doctor
 from qilin_dagster.doctor import Finding, examine, format_findings
 from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.lake import Lake
-from qilin_dagster.settings import Settings
+from qilin_dagster.settings import REPOSITORY, Settings
 from tests import published_log as log
 
 
@@ -113,6 +113,19 @@ class TestLake:
         assert "goes on where it stopped" in unfinished.what_to_do
         DuckDBEngine(Lake(settings.lake), settings).serve()
         assert found(settings, "lake").verdict == "ok"
+
+    def test_settings_of_an_older_version_are_noted(
+        self, tiny_engine: DuckDBEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("DAGSTER_HOME", raising=False)
+        shutil.copytree(tiny_engine.lake.root, settings.lake)
+        Lake(settings.lake).serve()
+        (settings.lake / ".dagster").mkdir()
+        present = settings.lake / ".dagster" / "dagster.yaml"
+        shutil.copy(REPOSITORY / "dagster.yaml", present)
+        assert [one for one in examine(settings) if one.about == "runs"] == []
+        present.write_text("telemetry: {}", encoding="utf-8")
+        assert "delete it" in found(settings, "runs").what_to_do
 
     def test_a_damaged_lake_is_named(self, tiny_engine: DuckDBEngine, settings: Settings) -> None:
         shutil.copytree(tiny_engine.lake.root, settings.lake)

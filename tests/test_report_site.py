@@ -145,7 +145,7 @@ NUMBERS = {
     "answers.html": ("−0.14 pp", "Answer shown"),
     "ablations.html": ("cover on, against off",),
     "audit.html": ("5 of 21,306", "search 0.790", "the click rate in search went from"),
-    "provenance.html": ("5f2c91d0a7b34e61", "2.13.0"),
+    "provenance.html": ("5f2c91d0a7b34e61", "2.13.0", "4711"),
 }
 
 

@@ -145,6 +145,7 @@ def _provenance(
         is_twin=is_twin,
         data_fingerprint=fingerprint,
         code_version=lakehouse.engine().version(made_from),
+        seed=lakehouse.settings.seed,
         created_at=datetime.now(UTC),
         versions={package: importlib.metadata.version(package) for package in PACKAGES},
         models_not_trained=_facts_of_runs(lakehouse.store, "not_trained"),
