@@ -37,7 +37,7 @@ dev: .venv/installed
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy qilin_dagster models
+	$(BIN)/mypy --num-workers 2 qilin_dagster models
 	$(BIN)/sqlfluff lint --processes 2 sql
 	$(BIN)/python -m qilin_dagster.catalog_page --check
 

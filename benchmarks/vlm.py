@@ -7,7 +7,8 @@ On a CPU the small new model is measured, per CPU second of one thread. On a GPU
 of the size of Qwen2-VL-2B with random weights and LoRA, per second, in bfloat16 and, where
 bitsandbytes is installed, in four bits; a rate does not depend on what the weights have learned.
 
-Texts and covers are the twin's, candidates drawn at random; a pair is a query and a note. What an
+Texts and covers are the twin's, candidates drawn at random; a pair is a query and a note. In the
+feed eight titles stand for the query. What an
 epoch over search_train would cost is computed from these rates and said to be.
 """
 
@@ -60,10 +61,19 @@ class Log:
         queries = duckdb.sql(
             f"select query from read_parquet('{data}/search_train/*.parquet') limit {N_REQUESTS}"
         ).fetchall()
+        titles = duckdb.sql(
+            f"select note_title from read_parquet('{data}/notes/*.parquet') limit {8 * N_REQUESTS}"
+        ).fetchall()
         self.data = data
         self.texts = [text for text, _ in notes]
         self.paths = [path if path and (data / path).exists() else None for _, path in notes]
-        self.queries = [text for (text,) in queries]
+        self.queries = {
+            "search": [text for (text,) in queries],
+            "recommendation": [
+                " ".join(title or "" for (title,) in titles[start : start + 8])
+                for start in range(0, len(titles), 8)
+            ],
+        }
         self.tokenizer = count_tokenizer(self.texts)
 
     def image(self, row: int) -> Image.Image:
@@ -78,15 +88,16 @@ class Log:
                 size[row] = side or 32
         return size
 
-    def requests(self, reader: vlm.Reader) -> TextRequests:
-        n = len(self.queries)
+    def requests(self, reader: vlm.Reader, task: recipes.Task) -> TextRequests:
+        queries = self.queries[task]
+        n = len(queries)
         labels = np.zeros((n, N_CANDIDATES), dtype=np.float32)
         labels[:, :2] = 1
         draw = np.random.default_rng(0)
         return TextRequests(
             request_offsets=np.arange(0, n * N_CANDIDATES + 1, N_CANDIDATES),
             labels=labels.ravel(),
-            queries=lists_of(TextNumbers(reader.tokenizer)(self.queries, 256)),
+            queries=lists_of(TextNumbers(reader.tokenizer)(queries, 256)),
             note=draw.integers(0, len(self.texts), n * N_CANDIDATES),
         )
 
@@ -129,7 +140,7 @@ def measure(
         covers = Covers(
             log.sizes(side), log.image, reader.image_shape, recipe.model.max_image_tokens
         )
-    notes, data = log.notes(reader), log.requests(reader)
+    notes, data = log.notes(reader), log.requests(reader, recipe.task)
     learner = vlm.VLMLearner(model, reader, notes, covers, data, data, recipe, device)
     (optimiser,) = learner.optimisers(recipe.training)
     batches = learner.batches(np.random.default_rng(0))
@@ -164,7 +175,7 @@ def measure(
 
 def padding(log: Log, recipe: VLMRecipe, reader: vlm.Reader, model: vlm.VLMRanker) -> None:
     """How many tokens of a batch are padding, in batches by length and in random ones."""
-    notes, data = log.notes(reader), log.requests(reader)
+    notes, data = log.notes(reader), log.requests(reader, recipe.task)
     learner = vlm.VLMLearner(model, reader, notes, None, data, data, recipe, torch.device("cpu"))
     by_length = learner.batches(np.random.default_rng(0))
     order = np.random.default_rng(1).permutation(data.n_requests)
@@ -178,12 +189,12 @@ def padding(log: Log, recipe: VLMRecipe, reader: vlm.Reader, model: vlm.VLMRanke
         print(f"padding in batches {name}: {np.mean(shares):.1%} of their tokens")
 
 
-def prefix_share(log: Log, recipe: VLMRecipe, reader: vlm.Reader) -> None:
-    """What all candidates of a request have in common: tokens that a shared prefix would save."""
-    data = log.requests(reader)
+def shared_beginning(log: Log, recipe: VLMRecipe, reader: vlm.Reader) -> None:
+    """How much of what the candidates of a request are is the same for all of them."""
+    data = log.requests(reader, recipe.task)
     query = data.queries.lengths(np.arange(data.n_requests), recipe.model.max_query_tokens)
     shared = len(reader.prompt.head) + query.mean() + len(reader.prompt.middle)
-    print(f"tokens before the cover, the same for all candidates of a request: {shared:.0f}")
+    print(f"{recipe.task}: {shared:.0f} tokens are read once for all candidates of a request")
 
 
 def epoch(name: str, recipe: VLMRecipe, training: float, scoring: float) -> None:
@@ -203,6 +214,7 @@ def small(log: Log) -> None:
         ("small, cover and text", recipes.vlm_search()),
         ("small, text only", replace(recipes.vlm_search(), covers="none")),
         ("small, cover only", replace(recipes.vlm_search(), reads_text=False)),
+        ("small, feed", recipes.vlm_recommendation()),
     ):
         reader = vlm.new_reader(log.tokenizer, recipe.model)
         torch.manual_seed(0)
@@ -212,7 +224,8 @@ def small(log: Log) -> None:
             rates = training, scoring, recipe, reader, model
     training, scoring, recipe, reader, model = rates
     padding(log, recipe, reader, model)
-    prefix_share(log, recipe, reader)
+    for task in (recipe, recipes.vlm_recommendation()):
+        shared_beginning(log, task, reader)
     epoch("small on one thread", recipe, training, scoring)
 
 
@@ -237,8 +250,6 @@ def of_2b_size(log: Log, device: torch.device) -> None:
                 backbone.save_pretrained(folder)
                 del backbone
                 backbone = vlm._from_checkpoint(folder, LoRA(), device)
-        backbone.gradient_checkpointing_enable()
-        backbone.enable_input_require_grads()
         model = vlm.VLMRanker(vlm._adapted(backbone, LoRA()), 1536, "last", False)
         model.to(device)
         torch.cuda.reset_peak_memory_stats(device)

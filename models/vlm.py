@@ -4,8 +4,12 @@ of them.
 Source: Chen et al. 2025 (arXiv 2503.00501) with Qwen2-VL (arXiv 2409.12191). The backbone alone is
 used, without logits of words; the head is trained; a loss over the exposures of a request.
 
-Shapes: B = pairs of a batch, L = tokens of the longest, H = width, I = covers of a batch, P =
-patches of a batch, N = candidates of all requests.
+What the candidates of a request begin with, instruction and query, is read once for all of them:
+the backbone looks back only, so that what it makes of a beginning depends on nothing behind it.
+
+Shapes: B = pairs of a batch, R = its requests, S and L = tokens of the longest beginning and of the
+longest rest, H = width, I = covers of a batch, P = patches of a batch, N = candidates of all
+requests.
 """
 
 import importlib.util
@@ -26,6 +30,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoTokenizer,
+    DynamicCache,
     PreTrainedTokenizerFast,
     Qwen2VLConfig,
     Qwen2VLModel,
@@ -52,6 +57,7 @@ from models.vlm_input import (
     Covers,
     ImageShape,
     Pairs,
+    PlacedTokens,
     Prompt,
     image_processor,
     put_together,
@@ -82,6 +88,25 @@ class Reader:
     image_shape: ImageShape
 
 
+@dataclass(frozen=True)
+class Batch:
+    """B pairs of R requests as the backbone takes them, on its device.
+
+    Attributes:
+        shared: its inputs (R, S): what the candidates of a request begin with.
+        own: its inputs (B, L): what follows, with the covers.
+        request: int64 (B,), each pair's row of ``shared``.
+        is_match: int64 (B, L), 1 for a token of the note that stands in the query, too.
+        last: int64 (B,), place of the last token in ``own``.
+    """
+
+    shared: dict[str, Any]
+    own: dict[str, Any]
+    request: Tensor
+    is_match: Tensor
+    last: Tensor
+
+
 class VLMRanker(nn.Module):
     """The backbone of a Qwen-VL with a linear head on one state of the last layer.
 
@@ -100,19 +125,29 @@ class VLMRanker(nn.Module):
             nn.init.normal_(self.match.weight[1], std=0.02)
         self.head = nn.Linear(width, 1)
 
-    def forward(self, batch: dict[str, Any]) -> Tensor:
-        """Logits of a click, float32 (B,); the batch is that of `_Batches`."""
-        inputs = dict(batch)
-        last_B, is_match_BL = inputs.pop("last"), inputs.pop("is_match")
+    def forward(self, batch: "Batch") -> Tensor:
+        """Logits of a click, float32 (B,)."""
+        read, request_B = DynamicCache(), batch.request
+        shared_RSH = self.backbone(**batch.shared, cache=read, use_cache=True).last_hidden_state
+        if read.get_seq_length() == 0:
+            raise ValueError("the backbone keeps nothing of a beginning: is it set to recompute?")
+        read.batch_select_indices(request_B)
+        own = dict(batch.own)
         if self.match is not None:
             words = self.backbone.get_input_embeddings()  # type: ignore[operator]
-            inputs["inputs_embeds"] = words(inputs["input_ids"]) + self.match(is_match_BL)
-        hidden_BLH = self.backbone(**inputs, use_cache=False).last_hidden_state
+            own["inputs_embeds"] = words(own["input_ids"]) + self.match(batch.is_match)
+        is_shared_RS, is_own_BL = batch.shared["attention_mask"], batch.own["attention_mask"]
+        own["attention_mask"] = torch.cat([is_shared_RS[request_B], is_own_BL], dim=1)
+        own_BLH = self.backbone(**own, cache=read, use_cache=True).last_hidden_state
         if self.pooling == "last":
-            state_BH = hidden_BLH[torch.arange(len(last_B), device=last_B.device), last_B]
+            state_BH = own_BLH[torch.arange(len(batch.last), device=own_BLH.device), batch.last]
         else:
-            is_token_BL1 = inputs["attention_mask"][:, :, None].to(hidden_BLH.dtype)
-            state_BH = (hidden_BLH * is_token_BL1).sum(dim=1) / is_token_BL1.sum(dim=1)
+            sums_and_counts = [
+                ((hidden * is_token[:, :, None]).sum(dim=1), is_token.sum(dim=1, keepdim=True))
+                for hidden, is_token in ((shared_RSH, is_shared_RS), (own_BLH, is_own_BL))
+            ]
+            (shared_RH, n_shared_R1), (own_BH, n_own_B1) = sums_and_counts
+            state_BH = (shared_RH[request_B] + own_BH) / (n_shared_R1[request_B] + n_own_B1)
         # Half precision would make one in ten scores of a request the same.
         with torch.autocast(state_BH.device.type, enabled=False):
             logit_B1: Tensor = self.head(state_BH.float())
@@ -236,28 +271,37 @@ class _Batches:
         )
         return length
 
-    def batch(self, data: TextRequests, request: IntArray, note: IntArray) -> dict[str, Any]:
+    def batch(self, data: TextRequests, request: IntArray, note: IntArray) -> Batch:
         grid = self._image_grid(note)
         read: Pairs = put_together(
             self._prompt, data.queries, request, self._notes.lists, note, grid, self._n_max
         )
-        batch: dict[str, Any] = {
+        has_cover = grid[:, 0] > 0
+        seen = self._seen(note[has_cover]) if has_cover.any() else {}
+        return Batch(
+            shared=self._inputs(read.shared),
+            own=self._inputs(read.own) | seen,
+            request=self._to(read.request),
+            is_match=self._to(read.is_match),
+            last=self._to(read.last),
+        )
+
+    def _inputs(self, read: PlacedTokens) -> dict[str, Any]:
+        return {
             "input_ids": self._to(read.token_id),
             "attention_mask": self._to(read.is_token),
             "position_ids": self._to(read.position),
-            "is_match": self._to(read.is_match),
-            "last": self._to(read.last),
         }
-        has_cover = grid[:, 0] > 0
-        return batch | self._seen(note[has_cover]) if has_cover.any() else batch
 
     def scores(self, data: TextRequests) -> FloatArray:
         """Click logits of all candidates, float64 (N,), in the order of the data."""
         request = data.request_index
         score_N = np.zeros(data.n_candidates)
         with scoring(self._model, self._place):
-            length = self.lengths(data, request, data.note)
-            for rows in by_length(length, TOKENS_PER_SCORED_BATCH):
+            # By the longest of each request, so that its candidates stay together.
+            longest = np.zeros(data.n_requests, dtype=np.int64)
+            np.maximum.at(longest, request, self.lengths(data, request, data.note))
+            for rows in by_length(longest[request], TOKENS_PER_SCORED_BATCH):
                 batch = self.batch(data, request[rows], data.note[rows])
                 score_N[rows] = self._model(batch).cpu().numpy()
         return np.round(score_N, SCORE_DECIMALS)

@@ -3,14 +3,14 @@
 Covers are opened when they are first needed and scaled by their own proportions to a budget of
 tokens; a note without one costs none. One way for training and scoring.
 
-Shapes: B = pairs of a batch, L = tokens of the longest, C = notes, P = patches of a batch's images.
+Shapes: B = pairs of a batch, R = its requests, L = tokens of the longest, C = notes, P = patches of
+a batch's images.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -53,21 +53,36 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Padded pairs, all int64.
+class PlacedTokens:
+    """S padded sequences of at most L tokens, all int64.
 
     Attributes:
-        token_id: (B, L), padded behind.
-        is_token: (B, L), 1 for a token, 0 for padding.
-        position: (3, B, L), in time, height and width: the same three for words, and for a token of
+        token_id: (S, L), padded behind.
+        is_token: (S, L), 1 for a token, 0 for padding.
+        position: (3, S, L), in time, height and width: the same three for words, and for a token of
             the cover its row and column.
-        is_match: (B, L), 1 for a token of the note that stands in the query, too.
-        last: (B,), place of the last token.
     """
 
     token_id: IntArray
     is_token: IntArray
     position: IntArray
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """B pairs of R requests, each request's beginning read once.
+
+    Attributes:
+        shared: R sequences, what all candidates of a request begin with: instruction and query.
+        own: B sequences, what follows it: cover, note and end.
+        request: int64 (B,), each pair's row of ``shared``.
+        is_match: int64 like ``own``, 1 for a token of the note that stands in the query, too.
+        last: int64 (B,), place of the last token in ``own``.
+    """
+
+    shared: PlacedTokens
+    own: PlacedTokens
+    request: IntArray
     is_match: IntArray
     last: IntArray
 
@@ -87,35 +102,59 @@ def put_together(
         image_grid: int64 (B, 2), rows and columns of tokens of the cover; 0 where there is none.
         n_max: tokens of query and note at most. A longer text loses its end; nothing else is cut.
     """
-    n_image_tokens = image_grid.prod(axis=1)
-    n_query = queries.lengths(query_rows, n_max[0])
+    requests, request = np.unique(query_rows, return_inverse=True)
+    query = [
+        _first(queries, row, n)
+        for row, n in zip(requests, queries.lengths(requests, n_max[0]), strict=True)
+    ]
+    shared, _ = _padded(
+        [np.concatenate([prompt.head, words, prompt.middle]) for words in query], prompt.pad
+    )
+    n_shared = shared.is_token.sum(axis=1)
     n_note = notes.lengths(note_rows, n_max[1])
-    has_image = n_image_tokens > 0
-    length = prompt.n_around + n_query + n_note + n_image_tokens + 2 * has_image
-    shape = len(query_rows), int(length.max(initial=0))
-    token_id = np.full(shape, prompt.pad, dtype=np.int64)
-    is_match = np.zeros(shape, dtype=np.int64)
-    position = np.zeros((3, *shape), dtype=np.int64)
-    for b in range(len(query_rows)):
-        query = _first(queries, query_rows[b], n_query[b])
-        note = _first(notes, note_rows[b], n_note[b])
-        parts: list[Any] = [prompt.head, query, prompt.middle]
-        before = len(prompt.head) + len(query) + len(prompt.middle)
-        position[:, b, : length[b]] = np.arange(length[b])
-        if has_image[b]:
-            n, (rows, columns) = int(n_image_tokens[b]), image_grid[b].tolist()
-            parts += [[prompt.image_start], np.full(n, prompt.image), [prompt.image_end]]
-            start = before + 1
-            position[0, b, start : start + n] = start
-            position[1, b, start : start + n] = start + np.arange(n) // columns
-            position[2, b, start : start + n] = start + np.arange(n) % columns
+    note = [_first(notes, row, n) for row, n in zip(note_rows, n_note, strict=True)]
+    n_image = image_grid.prod(axis=1)
+    own, length = _padded(
+        [
+            np.concatenate([*_marked(prompt, n), words, prompt.tail])
+            for n, words in zip(n_image.tolist(), note, strict=True)
+        ],
+        prompt.pad,
+    )
+    own.position[:] += n_shared[request][:, None]
+    is_match = np.zeros_like(own.token_id)
+    for b, words in enumerate(note):
+        before = 0
+        if n := int(n_image[b]):
+            rows, columns = image_grid[b].tolist()
+            start = 1 + int(n_shared[request[b]])
+            own.position[0, b, 1 : 1 + n] = start
+            own.position[1, b, 1 : 1 + n] = start + np.arange(n) // columns
+            own.position[2, b, 1 : 1 + n] = start + np.arange(n) % columns
             # Words go on behind the longer side of the cover.
-            position[:, b, start + n : length[b]] -= n - max(rows, columns)
-            before += n + 2
-        is_match[b, before : before + len(note)] = np.isin(note, query)
-        token_id[b, : length[b]] = np.concatenate([*parts, note, prompt.tail])
-    is_token = (np.arange(shape[1])[None, :] < length[:, None]).astype(np.int64)
-    return Pairs(token_id, is_token, position, is_match, length - 1)
+            own.position[:, b, 1 + n : length[b]] -= n - max(rows, columns)
+            before = n + 2
+        is_match[b, before : before + len(words)] = np.isin(words, query[request[b]])
+    return Pairs(shared, own, request, is_match, length - 1)
+
+
+def _marked(prompt: Prompt, n_tokens: int) -> list[IntArray]:
+    """A cover of so many tokens between its marks; nothing for none."""
+    if n_tokens == 0:
+        return []
+    marks = [prompt.image_start, *[prompt.image] * n_tokens, prompt.image_end]
+    return [np.array(marks, dtype=np.int64)]
+
+
+def _padded(sequences: list[IntArray], pad: int) -> tuple[PlacedTokens, IntArray]:
+    """The sequences, their positions counted from 0, and their lengths (S,)."""
+    length = np.array([len(sequence) for sequence in sequences], dtype=np.int64)
+    place = np.arange(length.max(initial=0))
+    is_token = place[None, :] < length[:, None]
+    token_id = np.full(is_token.shape, pad, dtype=np.int64)
+    token_id[is_token] = np.concatenate(sequences)
+    position = np.where(is_token, place, 0)
+    return PlacedTokens(token_id, is_token.astype(np.int64), np.stack([position] * 3)), length
 
 
 def _first(lists: TokenLists, row: int, n: int) -> IntArray:

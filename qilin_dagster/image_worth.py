@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     import duckdb
     from numpy.typing import NDArray
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 METRICS = ("mrr@10", "map@10", "ndcg@10")
 ALL = "all"
 # By what was clicked, and by where the query came from.
 SLICES = ("form of clicked notes", "query source")
 LEVEL = 0.05
 COVER_ON = "cover on, against off"
+# A model may gain from covers that show nothing: only this tells what they show.
+OWN_COVER = "own cover, against another note's"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Comparison:
 
 COMPARISONS = (
     Comparison(COVER_ON, "vlm", "vlm_text_only"),
+    Comparison(OWN_COVER, "vlm", "vlm_shuffled_covers"),
     Comparison("covers of other notes, against none", "vlm_shuffled_covers", "vlm_text_only"),
     Comparison("cover alone, against a random order", "vlm_image_only", "random"),
     Comparison("text and cover, against the cover alone", "vlm", "vlm_image_only"),

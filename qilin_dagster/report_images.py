@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qilin_dagster.image_worth import ALL, COVER_ON
+from qilin_dagster.image_worth import ALL, COVER_ON, OWN_COVER
 from qilin_dagster.report_blocks import (
     CHANNELS,
     HEADLINE_METRIC,
@@ -75,21 +75,28 @@ def images_section(numbers: Numbers) -> Section:
 
 def worth_sentence(rows: list[Row]) -> str:
     """What covers were worth to the vision-language ranker on this data, in one sentence."""
+    seen, shown = _by_task(rows, COVER_ON), _by_task(rows, OWN_COVER)
+    if not seen:
+        return "No vision-language ranker was trained both with and without covers."
+    sentence = (
+        "On this data, seeing the cover changes the "
+        f"{metric_label(HEADLINE_METRIC)} of the vision-language ranker by {seen}"
+    )
+    if shown:
+        sentence += f"; a note's own cover against the cover of another note is worth {shown}"
+    return sentence + "."
+
+
+def _by_task(rows: list[Row], comparison: str) -> str:
     found = {
         row["task"]: row
         for row in rows
-        if (row["comparison"], row["slice"], row["metric"]) == (COVER_ON, ALL, HEADLINE_METRIC)
+        if (row["comparison"], row["slice"], row["metric"]) == (comparison, ALL, HEADLINE_METRIC)
     }
-    if not found:
-        return "No vision-language ranker was trained both with and without covers."
-    parts = [
+    return " and ".join(
         f"{_gain(found[task])} in {channel_label(task).lower()}"
         for task in CHANNELS
         if task in found
-    ]
-    return (
-        "On this data, seeing the cover changes the "
-        f"{metric_label(HEADLINE_METRIC)} of the vision-language ranker by {' and '.join(parts)}."
     )
 
 

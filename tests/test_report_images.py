@@ -2,7 +2,7 @@
 
 import pytest
 
-from qilin_dagster.image_worth import COVER_ON
+from qilin_dagster.image_worth import COVER_ON, OWN_COVER
 from qilin_dagster.report_blocks import Bullets, Relation, Row, Table, Text
 from qilin_dagster.report_images import images_section, worth_sentence
 
@@ -38,6 +38,16 @@ def test_the_sentence_is_no_stronger_than_the_interval(difference: float, said: 
     assert worth_sentence([row(difference=difference)]) == (
         "On this data, seeing the cover changes the MRR@10 of the vision-language ranker by "
         f"{said}."
+    )
+
+
+def test_a_gain_from_any_cover_is_not_taken_for_one_from_what_it_shows() -> None:
+    rows = [row("recommendation"), row("recommendation", -0.01, comparison=OWN_COVER)]
+    assert worth_sentence(rows) == (
+        "On this data, seeing the cover changes the MRR@10 of the vision-language ranker by "
+        "+0.0300 (0.010 to 0.050: a gain) in recommendation; a note's own cover against the cover "
+        "of another note is worth −0.0100 (−0.030 to 0.010: no difference to be seen) in "
+        "recommendation."
     )
 
 

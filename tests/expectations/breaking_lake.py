@@ -425,7 +425,11 @@ BREAKS: dict[str, dict[str, Break]] = {
         "intervals_enclose_their_estimate": change(
             f"update propensity.by_position set lower = estimate + 0.001 where {ONE_PLACE}"
         ),
-        "estimates_are_positive": change(
+        "estimates_are_not_negative": change(
+            "update propensity.by_position set estimate = -0.1, lower = -0.1 "
+            "where position_from = 5 and estimator = 'click rate'"
+        ),
+        "the_curve_in_use_is_positive": change(
             "update propensity.by_position set estimate = 0, lower = 0, upper = 0 "
             f"where {ONE_PLACE}"
         ),

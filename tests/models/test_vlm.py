@@ -28,7 +28,7 @@ from models.ranking_data import metric_on
 from models.recipes import LoRA, Training, VisionLanguage, VLMRecipe, vlm_from_checkpoint
 from models.text_data import NoteTexts, TextRequests
 from models.tokens import TextNumbers, count_tokenizer, lists_of, special_tokens
-from models.vlm_input import Covers, ImageShape, image_processor, put_together
+from models.vlm_input import Covers, ImageShape, Pairs, image_processor, put_together
 
 WORDS = ["咖啡", "露营", "编发", "滑雪", "很好", "分享", "推荐", "今天"]
 CPU = torch.device("cpu")
@@ -226,6 +226,63 @@ def test_weights_come_back(with_covers, tmp_path: Path) -> None:
     assert isinstance(AutoModel.from_pretrained(tmp_path), Qwen2VLModel)
 
 
+def whole(pairs: Pairs, b: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens (1, L) and positions (3, 1, L) of one pair, without padding."""
+    parts = ((pairs.shared, pairs.request[b]), (pairs.own, b))
+    token_id = [part.token_id[row][part.is_token[row] > 0] for part, row in parts]
+    position = [part.position[:, row][:, part.is_token[row] > 0] for part, row in parts]
+    return (
+        torch.from_numpy(np.concatenate(token_id))[None],
+        torch.from_numpy(np.concatenate(position, axis=1))[:, None],
+    )
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+def test_a_shared_beginning_changes_no_score_and_no_gradient(pooling: str) -> None:
+    """Against the backbone on each pair alone, whole, with positions of its own."""
+    recipe = replace(RECIPE, model=replace(SIZES, pooling=pooling, marks_matches=False))
+    torch.manual_seed(4)
+    model = vlm.new_model(recipe, READER, CPU).double()
+    seen, data = covers(READER.image_shape), requests(READER, 6, 7)
+    learner = vlm.VLMLearner(model, READER, NOTES, seen, data, data, recipe, CPU)
+    request, note, n_max = data.request_index, data.note, (6, 8)
+    grid = seen.token_grid(note)
+    pairs = put_together(READER.prompt, data.queries, request, NOTES.lists, note, grid, n_max)
+    states = []
+    for b in range(len(note)):
+        token_id, position = whole(pairs, b)
+        patches, patch_grid = seen.patches(note[b : b + 1]) if grid[b, 0] else (None, None)
+        images = {} if patches is None else {
+            "pixel_values": seen.normalised(torch.from_numpy(patches)).double(),
+            "image_grid_thw": torch.from_numpy(patch_grid),
+        }  # fmt: skip
+        hidden = model.backbone(input_ids=token_id, position_ids=position, **images)
+        hidden = hidden.last_hidden_state[0]
+        states.append(hidden[-1] if pooling == "last" else hidden.mean(dim=0))
+    model.head.float()
+    expected = model.head(torch.stack(states).float())[:, 0]
+    found = model(learner._batches.batch(data, request, note))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    gradients = []
+    for score in (found, expected):
+        model.zero_grad()
+        torch.autograd.backward((score * torch.arange(len(score))).sum())
+        gradients.append(
+            [p.grad.clone() for p in model.backbone.parameters() if p.grad is not None]
+        )
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_a_backbone_that_recomputes_is_refused() -> None:
+    """It drops what it read of the beginning, and would score notes without a query."""
+    model = vlm.new_model(RECIPE, READER, CPU).train()
+    model.backbone.gradient_checkpointing_enable()
+    learner = vlm.VLMLearner(model, READER, NOTES, None, FIT, VALIDATION, RECIPE, CPU)
+    with pytest.raises(ValueError, match="set to recompute"):
+        learner.loss(learner.batches(np.random.default_rng(0))[0])
+
+
 class TestInput:
     """Prompts and patches."""
 
@@ -240,32 +297,42 @@ class TestInput:
         pairs = self.pairs([[1, 2], [0, 0]])
         marks = [prompt.image_start, prompt.image, prompt.image, prompt.image_end]
         note = [30, 21, 32, 33, 34, 35, 36, 37]
-        assert pairs.token_id[0].tolist() == [
-            *prompt.head, *range(20, 26), *prompt.middle, *marks, *note, *prompt.tail,
-        ]  # fmt: skip
+        assert pairs.shared.token_id[0].tolist() == [*prompt.head, *range(20, 26), *prompt.middle]
+        assert pairs.own.token_id[0].tolist() == [*marks, *note, *prompt.tail]
         assert len(prompt.head) == 3, "the instruction is there"
-        assert pairs.is_match[0].nonzero()[0].tolist() == [pairs.token_id[0].tolist().index(30) + 1]
+        assert pairs.is_match[0].nonzero()[0].tolist() == [len(marks) + 1]
 
     def test_a_note_without_a_cover_has_no_token_for_it(self) -> None:
         prompt = READER.prompt
-        pairs = self.pairs([[2, 2], [0, 0]])
-        length = len(prompt.head) + 1 + len(prompt.middle) + 1 + len(prompt.tail)
-        assert pairs.is_token[1].sum() == length
-        assert pairs.last[1] == length - 1
-        assert prompt.image not in pairs.token_id[1]
-        assert set(pairs.token_id[1, length:]) == {prompt.pad}
+        own = self.pairs([[2, 2], [0, 0]]).own
+        length = 1 + len(prompt.tail)
+        assert own.is_token[1].sum() == length
+        assert prompt.image not in own.token_id[1]
+        assert set(own.token_id[1, length:]) == {prompt.pad}
+
+    def test_what_candidates_begin_with_is_there_once(self) -> None:
+        query, note = lists_of([[20], [21, 22], [23]]), lists_of([[30], [31]])
+        rows, no_cover = np.array([2, 1, 1, 2]), np.zeros((4, 2), dtype=np.int64)
+        notes = np.array([0, 1, 0, 1])
+        pairs = put_together(READER.prompt, query, rows, note, notes, no_cover, (6, 8))
+        assert len(pairs.shared.token_id) == 2
+        assert pairs.request.tolist() == [1, 0, 0, 1]
+        first = len(READER.prompt.head)
+        assert pairs.shared.token_id[:, first].tolist() == [21, 23]
+        assert pairs.own.token_id[:, 0].tolist() == [30, 31, 30, 31]
 
     def test_positions_are_those_of_the_model(self) -> None:
         pairs = self.pairs([[2, 1], [1, 3]])
         model = Qwen2VLModel(vlm.new_config(SIZES, READER))
-        token_id = torch.from_numpy(pairs.token_id)
-        expected, _ = model.get_rope_index(
-            token_id,
-            mm_token_type_ids=(token_id == READER.prompt.image).int(),
-            image_grid_thw=torch.tensor([[1, 4, 2], [1, 2, 6]]),
-            attention_mask=torch.from_numpy(pairs.is_token),
-        )
-        assert np.where(pairs.is_token, pairs.position, 0).tolist() == expected.tolist()
+        for b, grid in enumerate(([1, 4, 2], [1, 2, 6])):
+            token_id, position = whole(pairs, b)
+            expected, _ = model.get_rope_index(
+                token_id,
+                mm_token_type_ids=(token_id == READER.prompt.image).int(),
+                image_grid_thw=torch.tensor([grid]),
+                attention_mask=torch.ones_like(token_id),
+            )
+            assert position.tolist() == expected.tolist()
 
     @pytest.mark.parametrize("size", [(32, 32), (300, 200), (64, 90), (20, 30), (40, 160)])
     def test_patches_are_those_of_the_processor(self, size: tuple[int, int]) -> None:
