@@ -143,7 +143,7 @@ def write_site(connection: duckdb.DuckDBPyConnection, out: Path, provenance: Pro
             *_short(numbers, told[N_LEAD:]),
             *(without_examples(section) for section in sections(numbers, provenance)),
             *explorer_sections(numbers),
-            *_place_sections(connection, numbers),
+            *place_sections(connection, numbers),
         ]
     )
     by_page[PAGES[0]].insert(1, _contents(by_page))
@@ -236,7 +236,7 @@ def _has_charts(on_it: list[Section]) -> bool:
     return any(isinstance(block, Chart) for section in on_it for block in section.blocks)
 
 
-def _place_sections(connection: duckdb.DuckDBPyConnection, numbers: Numbers) -> list[Section]:
+def place_sections(connection: duckdb.DuckDBPyConnection, numbers: Numbers) -> list[Section]:
     """Examination by place, where it was estimated and nothing is known to be wrong with it.
 
     No other page waits for these tables, so they may be of an earlier build, or not there.

@@ -1,4 +1,4 @@
-"""The daemon is killed in the middle of a run, with all it started, and started anew."""
+"""The daemon as it runs: killed in the middle of a run and started anew; two writers at once."""
 
 import os
 import signal
@@ -43,6 +43,8 @@ class Home:
         settings = yaml.safe_load((REPOSITORY / "dagster.yaml").read_text(encoding="utf-8"))
         # The repository's, looked at more often.
         settings["run_monitoring"]["poll_interval_seconds"] = 2
+        # As somebody with more memory would set it: then only the pools keep runs apart.
+        settings["concurrency"]["runs"]["max_concurrent_runs"] = 3
         (self.home / "dagster.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("QILIN")},
@@ -136,3 +138,33 @@ def test_a_run_whose_daemon_was_killed_goes_on_where_it_stopped(
     assert home.lake.for_readers().content_hash() == (
         Lake(undisturbed).for_readers().content_hash()
     )
+
+
+@pytest.mark.slow
+def test_two_writers_wait_for_each_other(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(home.home))
+    for sensor in ("data_folder", "follow_parents"):
+        home.stop(sensor)
+    home.launch("views")
+    home.launch("views")
+    home.start()
+    at_work: list[int] = []
+    with dg.DagsterInstance.get() as instance:
+
+        def are_done() -> bool:
+            runs = instance.get_runs()
+            at_work.append(
+                sum(
+                    run.status in (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED)
+                    for run in runs
+                )
+            )
+            return all(run.status == dg.DagsterRunStatus.SUCCESS for run in runs)
+
+        until(are_done, "the end of both runs")
+        first, second = sorted(
+            (instance.get_run_stats(run.run_id) for run in instance.get_runs()),
+            key=lambda stats: stats.start_time,
+        )
+    assert max(at_work) == 1
+    assert second.start_time >= first.end_time

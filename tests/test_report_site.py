@@ -15,6 +15,7 @@ from qilin_dagster.report_site import (
     MORE,
     PAGES,
     page_of,
+    place_sections,
     placed,
     without_examples,
     write_site,
@@ -122,17 +123,17 @@ def test_an_empty_lake_has_its_pages_too(tmp_path: Path) -> None:
     assert "The tables of propensity have not been built." in places
 
 
-def test_estimates_that_failed_their_checks_are_not_drawn(
-    lake: duckdb.DuckDBPyConnection,  # noqa: F811
-    tmp_path: Path,
-) -> None:
-    lake.execute(
-        "insert into evaluation.checks values ('propensity.by_position', "
-        "'estimates_are_positive', 'critical', false, 5, 'why', '5 rows')"
-    )
-    write_site(lake, tmp_path, provenance())
-    places = Page((tmp_path / "places.html").read_text("utf-8")).text
-    assert "the estimates failed estimates_are_positive" in places
+def test_estimates_that_failed_their_checks_are_not_drawn() -> None:
+    with duckdb.connect() as nothing:
+        nothing.execute(RELATIONS)
+        nothing.execute(
+            "insert into evaluation.checks values ('propensity.by_position', "
+            "'estimates_are_positive', 'critical', false, 5, 'why', '5 rows')"
+        )
+        (section,) = place_sections(nothing, read_numbers(nothing, ["evaluation.checks"]))
+    assert section.id == "place-broken"
+    (text,) = section.blocks
+    assert "the estimates failed estimates_are_positive" in text.text
 
 
 # What must be read on which page: numbers of the lake, not of the page.
