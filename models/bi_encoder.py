@@ -36,10 +36,11 @@ from models.encoder import (
     tensors,
 )
 from models.loop import Progress, TrainingHistory, device_named
+from models.losses import ranking_loss
 from models.metrics import FloatArray
-from models.ranking_data import metric_on, require_enough, rows_of_requests
+from models.ranking_data import require_enough, rows_of_requests, validation_metric
 from models.recipes import BiEncoderRecipe, Training
-from models.text_data import IntArray, NoteTexts, TextRequests, adamw, drawn
+from models.text_data import IntArray, NoteTexts, TextRequests, adamw, clicks_counted, drawn
 from models.tokens import Sequences, SpecialTokens, TokenLists, single
 
 # As Radford et al.: a smaller temperature makes training unstable.
@@ -151,13 +152,15 @@ class _Epoch:
 class _Batch:
     """R requests and the C notes they are told from.
 
-    ``target`` (R,) is the note of each request's positive; ``is_masked`` (R, C) its other clicks.
+    ``target`` (R,) is the note of each request's positive, ``counted`` (R,) what its click counts
+    as, where that is not 1; ``is_masked`` (R, C) are its other clicks.
     """
 
     requests: IntArray
     notes: IntArray
     target: IntArray
     is_masked: NDArray[np.bool_]
+    counted: NDArray[np.float32] | None
 
 
 class BiEncoderLearner:
@@ -184,7 +187,18 @@ class BiEncoderLearner:
         self.n_fit_requests, self.n_validation_requests = fit.n_requests, validation.n_requests
         self._notes, self._fit, self._validation = notes, fit, validation
         self._found, self._recipe, self._place = found, recipe, place
-        self._metric = metric_on(validation)
+        self._metric = validation_metric(validation, recipe.training)
+        self._counted = clicks_counted(fit, recipe.training)
+        correction = recipe.training.correction
+        if (
+            correction is not None
+            and correction.self_normalised
+            and recipe.training.loss == "listwise"
+        ):
+            raise ValueError(
+                "a bi-encoder learns from one click of a request at a time: weights that sum to 1 "
+                "in each request would all be 1; set self_normalised to False"
+            )
         self._epoch: _Epoch | None = None
 
     def optimisers(self, training: Training) -> Sequence[torch.optim.Optimizer]:
@@ -217,13 +231,27 @@ class BiEncoderLearner:
             single(special, self._notes.lists, batch.notes, encoder.max_note_tokens),
             _looks(self._notes, batch.notes, self._place),
         )
-        is_masked_RC = torch.from_numpy(batch.is_masked).to(self._place)
-        target_R = torch.from_numpy(batch.target).to(self._place)
+        request, note = np.nonzero(~batch.is_masked)
+        is_target = note == batch.target[request]
+        request_B, note_B, label_B = (
+            torch.from_numpy(array).to(self._place)
+            for array in (request, note, is_target.astype(np.float32))
+        )
+        lists = (label_B, request_B, note_B, len(requests))
+        corrected_B = None
+        if batch.counted is not None:
+            corrected = np.where(is_target, batch.counted[request], np.float32(0))
+            corrected_B = torch.from_numpy(corrected).to(self._place)
         # Half precision would blur cosines that the scale then tells apart.
         with torch.autocast(self._place.type, enabled=False):
             score_RC = self.model.scale() * query_RH @ note_CH.T
-            score_RC = score_RC.masked_fill(is_masked_RC, -torch.inf)
-            return functional.cross_entropy(score_RC, target_R)
+            return ranking_loss(
+                self._recipe.training.loss,
+                score_RC[request_B, note_B],
+                *lists,
+                corrected_B=corrected_B,
+                self_normalised=False,
+            )
 
     def validate(self) -> float:
         return self._metric(
@@ -249,7 +277,9 @@ class BiEncoderLearner:
 
     def _batch(self, requests: IntArray) -> _Batch:
         epoch, fit = self._drawn(), self._fit
-        positive, _ = self._notes_of(epoch.positive, epoch.positive_offsets, requests)
+        at, _ = rows_of_requests(epoch.positive_offsets, requests)
+        positive = fit.note[epoch.positive[at]]
+        counted = None if self._counted is None else self._counted[epoch.positive[at]]
         exposed, _ = self._notes_of(epoch.exposed, epoch.exposed_offsets, requests)
         found, _ = self._found_of(requests)
         notes = np.unique(np.concatenate([positive, exposed, found]))
@@ -259,12 +289,12 @@ class BiEncoderLearner:
         of_request = np.repeat(np.arange(len(requests)), np.diff(offsets))
         is_clicked = fit.labels[rows] > 0
         clicked, of_request = fit.note[rows][is_clicked], of_request[is_clicked]
-        at = np.minimum(np.searchsorted(notes, clicked), len(notes) - 1)
-        is_here = notes[at] == clicked
+        column = np.minimum(np.searchsorted(notes, clicked), len(notes) - 1)
+        is_here = notes[column] == clicked
         is_masked = np.zeros((len(requests), len(notes)), dtype=bool)
-        is_masked[of_request[is_here], at[is_here]] = True
+        is_masked[of_request[is_here], column[is_here]] = True
         is_masked[np.arange(len(requests)), target] = False
-        return _Batch(requests, notes, target, is_masked)
+        return _Batch(requests, notes, target, is_masked, counted)
 
     def _notes_of(
         self, drawn_rows: IntArray, offsets: IntArray, requests: IntArray

@@ -29,7 +29,7 @@ from models.encoder import (
 )
 from models.loop import Progress, TrainingHistory
 from models.metrics import FloatArray
-from models.ranking_data import metric_on, require_enough
+from models.ranking_data import require_enough, validation_metric
 from models.recipes import CrossEncoderRecipe, Training
 from models.text_data import (
     DrawnLists,
@@ -37,6 +37,7 @@ from models.text_data import (
     NoteTexts,
     TextRequests,
     adamw,
+    clicks_counted,
     drawn_lists,
 )
 from models.tokens import Sequences, SpecialTokens, pairs
@@ -78,7 +79,8 @@ class CrossEncoderLearner:
         self.n_fit_requests, self.n_validation_requests = fit.n_requests, validation.n_requests
         self._notes, self._fit, self._validation = notes, fit, validation
         self._recipe, self._place = recipe, place
-        self._metric = metric_on(validation)
+        self._metric = validation_metric(validation, recipe.training)
+        self._counted = clicks_counted(fit, recipe.training)
         self._epoch: DrawnLists | None = None
 
     def optimisers(self, training: Training) -> Sequence[torch.optim.Optimizer]:
@@ -95,7 +97,7 @@ class CrossEncoderLearner:
     def loss(self, requests: IntArray) -> Tensor:
         drawn = self._drawn().pairs(requests)
         sequences = _pairs(self._notes, self._fit, drawn.fit_request, drawn.note, self._recipe)
-        return drawn.loss(self._recipe.training.loss, self.model(tensors(sequences, self._place)))
+        return drawn.loss(self._recipe.training, self.model(tensors(sequences, self._place)))
 
     def validate(self) -> float:
         return self._metric(
@@ -116,7 +118,12 @@ class CrossEncoderLearner:
     def _draw(self, order: np.random.Generator) -> DrawnLists:
         recipe = self._recipe
         return drawn_lists(
-            order, self._fit, len(self._notes.lists), recipe.list_size, recipe.other_negatives
+            order,
+            self._fit,
+            len(self._notes.lists),
+            recipe.list_size,
+            recipe.other_negatives,
+            self._counted,
         )
 
     def _drawn(self) -> DrawnLists:

@@ -14,25 +14,20 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from torch import Tensor, nn
 
-from models import loop
-from models.counterfactual import graded_ndcg
+from models import loop, ranking_data
 from models.dcn_v2 import DCNV2, DCNV2Config
 from models.loop import Progress, TrainingHistory, device_named
-from models.losses import (
-    corrected_clicks,
-    corrected_listwise_loss,
-    corrected_pointwise_loss,
-    dual_learning_loss,
-    ranking_loss,
-)
+from models.losses import corrected_clicks, dual_learning_loss, ranking_loss
 from models.metrics import FloatArray
-from models.ranking_data import RankingData, metric_on, require_enough, rows_of_requests
+from models.ranking_data import NO_EXPOSURE, RankingData, require_enough, rows_of_requests
 from models.recipes import PositionCorrection, Training
 from models.row_wise_adagrad import RowWiseAdagrad
 
 ValidationMetric = Callable[[FloatArray], float]
 # Scoring keeps no gradients and so takes more at once.
 CANDIDATES_PER_SCORED_BATCH = 16_384
+# Corrections that learn a logit for each place; the others divide by examination that is known.
+LEARNS_PLACES = ("position_input", "dual_learning")
 
 
 def train(
@@ -54,7 +49,7 @@ def train(
         validation: other requests, say the last hours before the test rows.
         training: loss, seed, batch size, learning rate, when to stop.
         validation_metric: from float64 scores (N,) of the validation candidates to a number,
-            higher is better; None means MRR@10, ties in expectation.
+            higher is better; None means `models.ranking_data.validation_metric`.
         device, checkpoint, on_progress: as in `models.loop.train`.
 
     Returns:
@@ -69,9 +64,7 @@ def train(
     require_enough(fit, validation, training)
     if training.loss == "listwise":
         fit = fit.take(fit.has_choice)
-    metric = validation_metric
-    if metric is None:
-        metric = metric_on(validation) if training.correction is None else weighted_on(validation)
+    metric = validation_metric or ranking_data.validation_metric(validation, training)
     learner, history = loop.train(
         lambda place: DCNV2Learner(config, fit, validation, metric, training, place),
         training,
@@ -80,24 +73,6 @@ def train(
         on_progress=on_progress,
     )
     return learner.ranker.cpu(), history
-
-
-def weighted_on(data: RankingData) -> ValidationMetric:
-    """Mean NDCG@10 with clicks weighed by one over examination: raw clicks would choose the epoch
-    that knows the old order best.
-
-    Raises:
-        ValueError: it is not known where the candidates stood.
-    """
-    if data.exposure is None:
-        raise ValueError("a correction for position needs to know where the candidates stood")
-    request = data.request_index
-    gain = data.labels.astype(np.float64) / data.exposure.examination
-
-    def value(score_N: FloatArray) -> float:
-        return float(np.nanmean(graded_ndcg(request, score_N, gain)))
-
-    return value
 
 
 class PositionInput(nn.Module):
@@ -146,10 +121,9 @@ class DCNV2Learner:
         self._positions: PositionInput | None = None
         if training.correction is not None:
             if fit.exposure is None:
-                raise ValueError(
-                    "a correction for position needs to know where the candidates stood"
-                )
-            self._positions = PositionInput(fit.exposure.n_places)
+                raise ValueError(NO_EXPOSURE)
+            if training.correction.method in LEARNS_PLACES:
+                self._positions = PositionInput(fit.exposure.n_places)
         # What is learnt; scoring takes the ranker alone.
         self.model: nn.Module = (
             self.ranker
@@ -202,16 +176,17 @@ class DCNV2Learner:
     def _corrected_loss(
         self, batch: "_Batch", score_B: Tensor, correction: PositionCorrection
     ) -> Tensor:
-        assert self._positions is not None
         assert batch.exposure is not None
         exposure, kind = batch.exposure, self._training.loss
         lists = (batch.request_B, batch.place_B, batch.n_requests)
         if correction.method == "dual_learning":
+            assert self._positions is not None
             examined_B = self._positions(exposure.place_B)
             return dual_learning_loss(
                 score_B, examined_B, batch.label_B, *lists, clip=correction.clip
             )
         if correction.method == "position_input":
+            assert self._positions is not None
             if float(torch.rand(())) >= correction.dropout:
                 score_B = score_B + self._positions(exposure.place_B)
             return ranking_loss(kind, score_B, batch.label_B, *lists)
@@ -222,13 +197,12 @@ class DCNV2Learner:
             clip=correction.clip,
             attraction_B=exposure.attraction_B if is_robust else None,
         )
-        if kind == "pointwise":
-            return corrected_pointwise_loss(score_B, corrected_B)
-        return corrected_listwise_loss(
+        return ranking_loss(
+            kind,
             score_B,
             batch.label_B,
-            corrected_B,
             *lists,
+            corrected_B=corrected_B,
             self_normalised=correction.self_normalised,
         )
 

@@ -47,11 +47,26 @@ def ranking_loss(
     request_B: Tensor,
     place_B: Tensor,
     n_requests: int,
+    *,
+    corrected_B: Tensor | None = None,
+    self_normalised: bool = True,
 ) -> Tensor:
-    """The loss that a recipe names; arguments as in `listwise_loss`."""
+    """The loss that a recipe names, of every ranker; arguments as in `listwise_loss`.
+
+    Args:
+        corrected_B: floats (B,), `corrected_clicks`; None where clicks count as they are.
+        self_normalised: of corrected clicks and the listwise loss, see `corrected_listwise_loss`.
+    """
+    lists = (request_B, place_B, n_requests)
+    if corrected_B is None:
+        if kind == "pointwise":
+            return pointwise_loss(score_B, label_B)
+        return listwise_loss(score_B, label_B, *lists)
     if kind == "pointwise":
-        return pointwise_loss(score_B, label_B)
-    return listwise_loss(score_B, label_B, request_B, place_B, n_requests)
+        return corrected_pointwise_loss(score_B, corrected_B)
+    return corrected_listwise_loss(
+        score_B, label_B, corrected_B, *lists, self_normalised=self_normalised
+    )
 
 
 def corrected_clicks(
@@ -60,28 +75,22 @@ def corrected_clicks(
     *,
     clip: float,
     attraction_B: Tensor | None = None,
-    trust_B: Tensor | None = None,
 ) -> Tensor:
     """Clicks as what they say of the note: unbiased for its attraction where nothing is clipped.
 
     - inverse propensities: c / e (Joachims et al., WSDM 2017);
     - doubly robust, with ``attraction_B`` m: m + (c - e m) / e (Oosterhuis, TOIS 2023): where e
-      is clipped the difference is filled from m and not lost;
-    - trust bias, with ``trust_B`` t: notes that do not attract are clicked with probability t for
-      where they stand: (c - t) / (e - t) for c (Vardasbi et al., CIKM 2020).
+      is clipped the difference is filled from m and not lost.
 
     Args:
         label_B: floats (B,), 1 clicked, 0 not.
         examination_B: floats (B,), probability that an attractive note is clicked at this place.
         clip: smaller divisors count as this.
         attraction_B: floats (B,), what the note is worth before its click is known.
-        trust_B: floats (B,), clicks on notes without attraction.
 
     Returns:
-        Floats (B,); can be above 1 and, doubly robust or with trust, below 0.
+        Floats (B,); can be above 1 and, doubly robust, below 0.
     """
-    if trust_B is not None:
-        label_B, examination_B = label_B - trust_B, examination_B - trust_B
     divisor_B = examination_B.clamp(min=clip)
     if attraction_B is None:
         return label_B / divisor_B

@@ -11,10 +11,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from models.counterfactual import graded_ndcg
 from models.metrics import REQUEST_METRICS, FloatArray, ranking_metrics
 from models.recipes import Training
 
 IdArray = NDArray[np.int32] | NDArray[np.int64]
+
+
+NO_EXPOSURE = "a correction for position needs to know where the candidates stood"
 
 
 class TooLittleData(ValueError):
@@ -28,14 +32,16 @@ class Requests:
     Attributes:
         request_offsets: int64 (R + 1,); request r has the rows offsets[r] .. offsets[r + 1] - 1.
         labels: float32 (N,), 1 clicked, 0 not.
+        exposure: where the candidates stood, or None where training does not ask.
 
     Raises:
-        ValueError: shapes that do not fit, labels outside 0..1; the message names the array and
-            the row.
+        ValueError: shapes that do not fit, labels outside 0..1, examination that is not above 0;
+            the message names the array and the row.
     """
 
     request_offsets: NDArray[np.int64]
     labels: NDArray[np.float32]
+    exposure: "Exposure | None" = None
 
     def __post_init__(self) -> None:
         offsets = self.request_offsets
@@ -46,6 +52,10 @@ class Requests:
             raise ValueError(f"request_offsets falls after request {first}")
         require_shape("labels", self.labels, 1, int(offsets[-1]))
         _require(self.labels, (self.labels >= 0) & (self.labels <= 1), "labels", "in 0..1")
+        if self.exposure is not None:
+            require_shape("examination", self.exposure.examination, 1, self.n_candidates)
+            is_good = self.exposure.examination > 0
+            _require(self.exposure.examination, is_good, "examination", "above 0")
 
     @property
     def n_requests(self) -> int:
@@ -104,7 +114,6 @@ class RankingData(Requests):
         categorical: int32 or int64 (N, F), ids from 1; 0 = unknown.
         history: int32 (R, H), notes the user clicked before the request; 0 = none or unknown.
         note_id: int32 (N,), the candidate in the vocabulary of the history; 0 = unknown.
-        exposure: where the candidates stood, or None where training does not ask.
 
     Raises:
         ValueError: as `Requests`, and for dense values that are not finite and negative ids.
@@ -114,14 +123,9 @@ class RankingData(Requests):
     categorical: IdArray
     history: IdArray
     note_id: IdArray
-    exposure: Exposure | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.exposure is not None:
-            require_shape("examination", self.exposure.examination, 1, self.n_candidates)
-            is_good = self.exposure.examination > 0
-            _require(self.exposure.examination, is_good, "examination", "above 0")
         n_N, n_R = self.n_candidates, self.n_requests
         for name, array, n_dim, n_rows in (
             ("dense", self.dense, 2, n_N),
@@ -186,6 +190,33 @@ def metric_on(data: Requests, metric: str = "mrr@10") -> Callable[[FloatArray], 
         return result.means[metric]
 
     return value
+
+
+def weighted_on(data: Requests) -> Callable[[FloatArray], float]:
+    """Mean NDCG@10 with clicks weighed by one over examination: raw clicks would choose the epoch
+    that knows the old order best.
+
+    Raises:
+        ValueError: it is not known where the candidates stood.
+        TooLittleData: no request has a click.
+    """
+    if data.exposure is None:
+        raise ValueError(NO_EXPOSURE)
+    if not (data.labels > 0).any():
+        raise TooLittleData("Too little data to validate on: no request has a clicked note.")
+    request = data.request_index
+    gain = data.labels.astype(np.float64) / data.exposure.examination
+
+    def value(score_N: FloatArray) -> float:
+        return float(np.nanmean(graded_ndcg(request, score_N, gain)))
+
+    return value
+
+
+def validation_metric(data: Requests, training: Training) -> Callable[[FloatArray], float]:
+    """What chooses the epoch: MRR@10 of the clicks, or their weighted NDCG@10 where training
+    allows for position; errors as `metric_on` and `weighted_on`."""
+    return metric_on(data) if training.correction is None else weighted_on(data)
 
 
 def require_enough(fit: "Requests", validation: "Requests", training: Training) -> None:

@@ -4,7 +4,7 @@ Knows no tensors, so that reading a recipe costs nothing.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 Task = Literal["search", "recommendation"]
 TASKS: tuple[Task, ...] = ("search", "recommendation")
@@ -66,7 +66,7 @@ class PositionCorrection:
     method: Literal["ips", "doubly_robust", "position_input", "dual_learning"] = "ips"
     # Examination below this counts as this: a rare click far down must not decide.
     clip: float = 0.1
-    # Of ips with the listwise loss: weights of a request sum to 1.
+    # With the listwise loss: weights of a request sum to 1.
     self_normalised: bool = True
     # Of position_input: share of batches in which the place is not told.
     dropout: float = 0.1
@@ -257,6 +257,9 @@ class VLMRecipe:
 
 Recipe = BM25Recipe | BiEncoderRecipe | CrossEncoderRecipe | DCNV2Recipe | VLMRecipe
 TextRecipe = BiEncoderRecipe | CrossEncoderRecipe
+TrainedRecipe = TypeVar(
+    "TrainedRecipe", BiEncoderRecipe, CrossEncoderRecipe, DCNV2Recipe, VLMRecipe
+)
 
 
 # What a checkpoint was trained with, and what fine-tuning it takes.
@@ -467,11 +470,17 @@ def dcn_v2_recommendation_smoke() -> DCNV2Recipe:
     return replace(_smoke(dcn_v2_recommendation()), name="dcn_v2_recommendation_smoke")
 
 
-def corrected(recipe: DCNV2Recipe, correction: PositionCorrection) -> DCNV2Recipe:
-    """The recipe, trained with a correction for position, and named after it."""
+def corrected(recipe: TrainedRecipe, correction: PositionCorrection) -> TrainedRecipe:
+    """The recipe, trained with a correction for position, and named after it.
+
+    Text rankers take `IPS` and `DOUBLY_ROBUST`. They learn from a click or two of each request at a
+    time, so their weights are normalised over the batch and not within a request.
+    """
+    if not isinstance(recipe, DCNV2Recipe):
+        correction = replace(correction, self_normalised=False)
     return replace(
         recipe,
-        name=f"{recipe.name}_{correction.method}",
+        name=recipe.name.replace(f"_{recipe.task}", f"_{correction.method}_{recipe.task}"),
         training=replace(recipe.training, correction=correction),
     )
 

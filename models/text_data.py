@@ -5,15 +5,14 @@ Shapes: R = requests, N = candidates of all requests, C = notes, P = drawn rows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.losses import ranking_loss
-from models.ranking_data import Requests, require_shape, rows_of_requests
+from models.losses import corrected_clicks, ranking_loss
+from models.ranking_data import NO_EXPOSURE, Requests, require_shape, rows_of_requests
 from models.recipes import Training
 from models.tokens import SpecialTokens, TokenLists
 
@@ -50,6 +49,7 @@ class TextRequests(Requests):
             labels=self.labels[rows],
             queries=lists_taken(self.queries, index),
             note=self.note[rows],
+            exposure=None if self.exposure is None else self.exposure.rows(rows),
         )
 
 
@@ -74,6 +74,34 @@ def lists_taken(lists: TokenLists, rows: IntArray) -> TokenLists:
     """The lists of these rows, in that order."""
     at, offsets = rows_of_requests(lists.offsets, rows)
     return TokenLists(lists.token_id[at], offsets)
+
+
+def clicks_counted(fit: TextRequests, training: Training) -> NDArray[np.float32] | None:
+    """What the clicks of a fold count as, float32 (N,); None where they count as they are.
+
+    Raises:
+        ValueError: a correction that learns places along with the ranking, which a text ranker has
+            no input for; candidates of whom it is not known where they stood.
+    """
+    correction = training.correction
+    if correction is None:
+        return None
+    if correction.method not in ("ips", "doubly_robust"):
+        raise ValueError(
+            f"a text ranker has no input for places and cannot learn by {correction.method}: "
+            "take ips or doubly_robust"
+        )
+    if fit.exposure is None:
+        raise ValueError(NO_EXPOSURE)
+    counted: NDArray[np.float32] = corrected_clicks(
+        torch.tensor(fit.labels, dtype=torch.float32),
+        torch.tensor(fit.exposure.examination, dtype=torch.float32),
+        clip=correction.clip,
+        attraction_B=torch.tensor(fit.exposure.attraction, dtype=torch.float32)
+        if correction.method == "doubly_robust"
+        else None,
+    ).numpy()
+    return counted
 
 
 def drawn(
@@ -103,11 +131,13 @@ class DrawnLists:
         offsets: int64 (R + 1,).
         note: int64, rows of the notes.
         label: float32, 1 clicked, 0 not.
+        counted: float32, what `clicks_counted` makes of the label, or None.
     """
 
     offsets: IntArray
     note: IntArray
     label: NDArray[np.float32]
+    counted: NDArray[np.float32] | None = None
 
     def pairs(self, requests: IntArray) -> "DrawnPairs":
         """The pairs of these requests, in their order."""
@@ -115,7 +145,13 @@ class DrawnLists:
         request = np.repeat(np.arange(len(requests)), np.diff(offsets))
         place = np.arange(len(rows)) - offsets[:-1][request]
         return DrawnPairs(
-            requests[request], self.note[rows], self.label[rows], request, place, len(requests)
+            requests[request],
+            self.note[rows],
+            self.label[rows],
+            None if self.counted is None else self.counted[rows],
+            request,
+            place,
+            len(requests),
         )
 
 
@@ -127,6 +163,7 @@ class DrawnPairs:
         fit_request: int64 (B,), the request in its fold.
         note: int64 (B,), row of the notes.
         label: float32 (B,), 1 clicked, 0 not.
+        counted: float32 (B,), as in `DrawnLists`, or None.
         request, place: int64 (B,), the request in the batch and the place in its list, from 0.
         n_requests: of the batch.
     """
@@ -134,17 +171,27 @@ class DrawnPairs:
     fit_request: IntArray
     note: IntArray
     label: NDArray[np.float32]
+    counted: NDArray[np.float32] | None
     request: IntArray
     place: IntArray
     n_requests: int
 
-    def loss(self, kind: Literal["pointwise", "listwise"], score_B: Tensor) -> Tensor:
+    def loss(self, training: Training, score_B: Tensor) -> Tensor:
         """What these scores lose, see `models.losses`."""
         label_B, request_B, place_B = (
             torch.from_numpy(array).to(score_B.device)
             for array in (self.label, self.request, self.place)
         )
-        return ranking_loss(kind, score_B, label_B, request_B, place_B, self.n_requests)
+        lists = (label_B, request_B, place_B, self.n_requests)
+        if self.counted is None or training.correction is None:
+            return ranking_loss(training.loss, score_B, *lists)
+        return ranking_loss(
+            training.loss,
+            score_B,
+            *lists,
+            corrected_B=torch.from_numpy(self.counted).to(score_B.device),
+            self_normalised=training.correction.self_normalised,
+        )
 
 
 def drawn_lists(
@@ -153,9 +200,13 @@ def drawn_lists(
     n_notes: int,
     list_size: int,
     other_negatives: int,
+    counted: NDArray[np.float32] | None = None,
 ) -> DrawnLists:
     """Of each request a clicked note, an unclicked one and others, up to list_size; and up to
-    other_negatives notes that other requests showed and this one did not."""
+    other_negatives notes that other requests showed and this one did not.
+
+    ``counted`` (N,) is what `clicks_counted` makes of the fold; a note of another request counts 0.
+    """
     clicked, _ = drawn(order, fit.request_offsets, fit.labels > 0, 1)
     unclicked, _ = drawn(order, fit.request_offsets, fit.labels == 0, 1)
     is_open = np.ones(fit.n_candidates, dtype=bool)
@@ -170,12 +221,14 @@ def drawn_lists(
     is_foreign = ~np.isin(of_request * n_notes + note, shown)
     request = np.concatenate([fit.request_index[rows], of_request[is_foreign]])
     by_request = np.argsort(request, kind="stable")
-    label = np.concatenate([fit.labels[rows], np.zeros(int(is_foreign.sum()), dtype=np.float32)])
+    none = np.zeros(int(is_foreign.sum()), dtype=np.float32)
+    label = np.concatenate([fit.labels[rows], none])
     n_drawn = np.bincount(request, minlength=fit.n_requests)
     return DrawnLists(
         offsets=np.concatenate([[0], np.cumsum(n_drawn)]),
         note=np.concatenate([fit.note[rows], note[is_foreign]])[by_request],
         label=label[by_request],
+        counted=None if counted is None else np.concatenate([counted[rows], none])[by_request],
     )
 
 

@@ -42,7 +42,7 @@ from models import loop
 from models.encoder import SCORE_DECIMALS, TOKENS_PER_SCORED_BATCH, by_length, scoring
 from models.loop import Progress, TrainingHistory
 from models.metrics import FloatArray
-from models.ranking_data import metric_on, require_enough
+from models.ranking_data import require_enough, validation_metric
 from models.recipes import LoRA, Training, VisionLanguage, VLMRecipe
 from models.text_data import (
     DrawnLists,
@@ -50,6 +50,7 @@ from models.text_data import (
     NoteTexts,
     TextRequests,
     adamw,
+    clicks_counted,
     drawn_lists,
 )
 from models.tokens import CLS, PAD, SEP, TextNumbers
@@ -198,7 +199,8 @@ class VLMLearner:
         self._fit, self._validation = fit, validation
         self._n_notes, self._recipe, self._place = len(notes.lists), recipe, place
         self._batches = _Batches(model, reader, notes, covers, recipe, place)
-        self._metric = metric_on(validation)
+        self._metric = validation_metric(validation, recipe.training)
+        self._counted = clicks_counted(fit, recipe.training)
         self._epoch: DrawnLists | None = None
 
     def optimisers(self, training: Training) -> Sequence[torch.optim.Optimizer]:
@@ -207,7 +209,7 @@ class VLMLearner:
     def batches(self, order: np.random.Generator) -> list[IntArray]:
         recipe, fit = self._recipe, self._fit
         epoch = self._epoch = drawn_lists(
-            order, fit, self._n_notes, recipe.list_size, recipe.other_negatives
+            order, fit, self._n_notes, recipe.list_size, recipe.other_negatives, self._counted
         )
         n = max(1, recipe.training.candidates_per_batch // recipe.list_size)
         request = np.repeat(np.arange(fit.n_requests), np.diff(epoch.offsets))
@@ -227,7 +229,7 @@ class VLMLearner:
             raise ValueError("batches() draws what an epoch learns from; it was not called")
         drawn = self._epoch.pairs(requests)
         batch = self._batches.batch(self._fit, drawn.fit_request, drawn.note)
-        return drawn.loss(self._recipe.training.loss, self.model(batch))
+        return drawn.loss(self._recipe.training, self.model(batch))
 
     def validate(self) -> float:
         return self._metric(self._batches.scores(self._validation))

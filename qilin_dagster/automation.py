@@ -13,13 +13,17 @@ import dagster as dg
 from pydantic import Field
 
 from models.recipes import TASKS
+from qilin_dagster.assets.tables import ON_DEMAND
 from qilin_dagster.assets.training import RECIPES
 from qilin_dagster.resources import Lakehouse
 
+# Dear, and made only where somebody asked for it; from then on it follows its parents.
+DEAR = dg.AssetSelection.tag(ON_DEMAND, "")
+
 everything = dg.define_asset_job(
     "everything",
-    selection=dg.AssetSelection.all(),
-    description="From the published files to the report.",
+    selection=dg.AssetSelection.all() - DEAR,
+    description="From the published files to the report, but for what is made on demand.",
 )
 views = dg.define_asset_job(
     "views",
@@ -85,7 +89,10 @@ FRESH = dg.FreshnessPolicy.time_window(
     fail_window=timedelta(hours=50), warn_window=timedelta(hours=26)
 )
 # Built when a parent was, once all of its blocking checks have passed.
-FOLLOW = dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()
+FOLLOW = (
+    dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed()
+).ignore(DEAR)
+FOLLOW_ONCE_ASKED_FOR = FOLLOW & ~dg.AutomationCondition.missing()
 
 follow_parents = dg.AutomationConditionSensorDefinition(
     "follow_parents",

@@ -36,9 +36,9 @@ class Outcome:
 def selected_keys(selects: tuple[str, ...]) -> "list[dg.AssetKey] | None":
     """Asset keys of ``--select``: groups (raw) and keys (core.requests or core/requests).
 
-    None for all. What is in raw brings the published files with it, which it reads, and the
-    quarantine, whose rows it leaves out: of other data they would be others. Raises InputError
-    naming what is no group and no key.
+    None for all but what is made on demand, see `default_keys`. What is in raw brings the
+    published files with it, which it reads, and the quarantine, whose rows it leaves out: of other
+    data they would be others. Raises InputError naming what is no group and no key.
     """
     from qilin_dagster.definitions import defs
 
@@ -64,6 +64,20 @@ def selected_keys(selects: tuple[str, ...]) -> "list[dg.AssetKey] | None":
         before = [*groups["published"], *groups["quarantine"]]
         selected += [key for key in before if key not in selected]
     return selected
+
+
+def default_keys(lake: Lake) -> "list[dg.AssetKey]":
+    """Everything but what is made on demand and was never asked for: once it is in the lake, it
+    follows the data as the rest does."""
+    from qilin_dagster.assets.tables import ON_DEMAND
+    from qilin_dagster.definitions import defs
+
+    graph = defs.resolve_asset_graph()
+    return [
+        key
+        for key in graph.get_all_asset_keys()
+        if ON_DEMAND not in graph.get(key).tags or lake.manifest(".".join(key.path)) is not None
+    ]
 
 
 def run_build(
@@ -92,7 +106,7 @@ def run_build(
     with lake.building(wait=wait), _run_storage(settings.lake) as instance:
         result = job.execute_in_process(
             instance=instance,
-            asset_selection=keys,
+            asset_selection=default_keys(lake) if keys is None else keys,
             raise_on_error=False,
             # The event log keeps everything; the terminal shows the lines of this project only.
             run_config={

@@ -13,11 +13,13 @@ import pyarrow as pa
 
 from models.metrics import (
     SEEN_WITH_80_PERCENT_POWER,
+    bootstrap_bounds,
     bootstrap_means,
     holm_adjusted,
     paired_randomisation_test,
 )
 from qilin_dagster.per_request import RequestMetrics
+from qilin_dagster.slices import MIN_USERS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,6 +96,35 @@ def comparisons(task: str, requests: RequestMetrics) -> pa.Table:
             for p, (i, j) in enumerate(pairs)
         ]
     return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def paired_difference(
+    run: "NDArray[np.float64]", against: "NDArray[np.float64]", users: "NDArray[np.int64]"
+) -> dict[str, object]:
+    """Two runs on the same requests, (R,) each: means, difference, interval and test over users.
+
+    None of the last two below ten users. p_holm and is_told_apart are for whoever knows how many
+    such tests are made.
+    """
+    difference = run - against
+    low = high = p_value = None
+    n_users = len(np.unique(users))
+    if n_users >= MIN_USERS:
+        bounds = bootstrap_bounds(difference[:, None], groups=users)
+        low, high = float(bounds[0][0]), float(bounds[1][0])
+        p_value = paired_randomisation_test(run, against, groups=users)
+    return {
+        "mean": float(run.mean()),
+        "mean_against": float(against.mean()),
+        "difference": float(difference.mean()),
+        "low": low,
+        "high": high,
+        "p_value": p_value,
+        "p_holm": None,
+        "is_told_apart": None,
+        "n_requests": len(run),
+        "n_users": n_users,
+    }
 
 
 def _pairs(

@@ -17,6 +17,7 @@ from qilin_dagster.assets import (
     training,
     views,
 )
+from qilin_dagster.assets.tables import ON_DEMAND
 from qilin_dagster.resources import Lakehouse
 
 ASSETS: Sequence[dg.AssetsDefinition] = [
@@ -48,10 +49,11 @@ OWNERS = {
 def _lived_with(spec: dg.AssetSpec) -> dg.AssetSpec:
     """With its owner, when it is built by itself, and how old it may be."""
     group = spec.group_name or ""
+    follow = automation.FOLLOW_ONCE_ASKED_FOR if ON_DEMAND in spec.tags else automation.FOLLOW
     return spec.replace_attributes(
         owners=[OWNERS[group]],
         # The published files follow the data folder, by its sensor.
-        automation_condition=None if group == "published" else automation.FOLLOW,
+        automation_condition=None if group == "published" else follow,
         freshness_policy=automation.FRESH if group in automation.NIGHTLY else None,
     )
 

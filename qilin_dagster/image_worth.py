@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from models.metrics import bootstrap_bounds, holm_adjusted, paired_randomisation_test
+from models.metrics import holm_adjusted
+from qilin_dagster.comparisons import LEVEL, paired_difference
 from qilin_dagster.leaderboard import Candidates, ScoredRun
 from qilin_dagster.per_request import metric_column, per_request
-from qilin_dagster.slices import MIN_USERS, request_attributes
+from qilin_dagster.slices import request_attributes
 
 if TYPE_CHECKING:
     import duckdb
@@ -24,7 +25,6 @@ METRICS = ("mrr@10", "map@10", "ndcg@10")
 ALL = "all"
 # By what was clicked, and by where the query came from.
 SLICES = ("form of clicked notes", "query source")
-LEVEL = 0.05
 COVER_ON = "cover on, against off"
 # A model may gain from covers that show nothing: only this tells what they show.
 OWN_COVER = "own cover, against another note's"
@@ -115,7 +115,7 @@ def image_worth(
             "metric": metric,
             "run": c.run,
             "against": c.against,
-            **_compared(
+            **paired_difference(
                 values[c.run, metric][inside], values[c.against, metric][inside], user_idx[inside]
             ),
         }
@@ -130,27 +130,3 @@ def image_worth(
             row["p_holm"] = float(p)
             row["is_told_apart"] = bool(p < LEVEL and not row["low"] <= 0 <= row["high"])
     return pa.Table.from_pylist(rows, schema=SCHEMA)
-
-
-def _compared(
-    run: "NDArray[np.float64]", against: "NDArray[np.float64]", users: "NDArray[np.int64]"
-) -> dict[str, object]:
-    difference = run - against
-    low = high = p_value = None
-    n_users = len(np.unique(users))
-    if n_users >= MIN_USERS:
-        bounds = bootstrap_bounds(difference[:, None], groups=users)
-        low, high = float(bounds[0][0]), float(bounds[1][0])
-        p_value = paired_randomisation_test(run, against, groups=users)
-    return {
-        "mean": float(run.mean()),
-        "mean_against": float(against.mean()),
-        "difference": float(difference.mean()),
-        "low": low,
-        "high": high,
-        "p_value": p_value,
-        "p_holm": None,
-        "is_told_apart": None,
-        "n_requests": len(run),
-        "n_users": n_users,
-    }

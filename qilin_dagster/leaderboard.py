@@ -160,6 +160,21 @@ def rankings(candidates: Candidates, runs: list[ScoredRun]) -> list[tuple[Kind, 
     return [*(("anchor", run) for run in scored), *(("model", run) for run in runs)]
 
 
+def scores_of(run: ScoredRun, candidates: Candidates) -> "NDArray[np.float64]":
+    """The run's score of each candidate, in their order.
+
+    Raises ValueError for a candidate that the run lacks.
+    """
+    import polars as pl
+
+    wanted = pl.DataFrame({"qid": candidates.qid, "pid": candidates.pid})
+    scored = pl.DataFrame({"qid": run.qid, "pid": run.pid, "score": run.score})
+    found = wanted.join(scored, on=["qid", "pid"], how="left", maintain_order="left")["score"]
+    if found.null_count():
+        raise ValueError(f"{run.name} lacks {found.null_count():,} of the test candidates")
+    return np.asarray(found.to_numpy())
+
+
 def metrics_of(candidates: Candidates, run: ScoredRun, mode: Mode) -> RankingMetrics:
     """Metrics of one ranking of the candidates by their clicks.
 

@@ -35,13 +35,14 @@ if TYPE_CHECKING:
 
     import duckdb
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 CHANNELS = ("search", "recommendation")
 HELD_OUT_SHARE = 0.2
 # The estimators that are compared see so many requests at most: theirs is not the curve in use.
 COMPARED_REQUESTS = 6_000
 # Fewer requests leave all curves open.
 MIN_REQUESTS = 200
+LEAST_ESTIMATE = 1e-6
 DIPS = {"search": (3,), "recommendation": (6, 13, 20, 27)}
 
 BY_POSITION = pa.schema(
@@ -158,7 +159,7 @@ def estimate_channel(
         if not MIN_REQUESTS <= part.sessions.n_requests != plain.sessions.n_requests:
             continue
         sessions = _without_constants(part.sessions)
-        fitted = mixed_position_based.fit(sessions)
+        fitted = mixed_position_based.fit(sessions, whole)
         curve = _curve(channel, surface, RECOMMENDED, sessions, fitted.curve)
         rows.by_position.extend(curve)
         rows.click_models.append(
@@ -218,7 +219,7 @@ def _compare(
         None,
         None,
     )
-    seen = mixed_position_based.fit(fit.sessions)
+    seen = mixed_position_based.fit(fit.sessions, whole)
     add(
         RECOMMENDED,
         whole.curve,
@@ -292,6 +293,12 @@ def _without_constants(sessions: Sessions) -> Sessions:
 def _curve(
     channel: str, surface: str, estimator: str, sessions: Sessions, curve: Curve
 ) -> list[dict[str, Any]]:
+    # Where nothing was clicked the estimate is 0, or next to it: nothing to divide by, and nothing
+    # that is known.
+    known = curve.estimate >= LEAST_ESTIMATE
+    estimate, lower, upper = (
+        np.where(known, values, np.nan) for values in (curve.estimate, curve.lower, curve.upper)
+    )
     count = np.bincount(sessions.place, minlength=sessions.n_places)
     clicks = np.bincount(sessions.place, sessions.is_clicked, minlength=sessions.n_places)
     ends = (*(place - 1 for place in PLACES[1:]), None)
@@ -302,9 +309,9 @@ def _curve(
             "estimator": estimator,
             "position_from": PLACES[k],
             "position_to": ends[k],
-            "estimate": _number(curve.estimate[k]),
-            "lower": _number(curve.lower[k]),
-            "upper": _number(curve.upper[k]),
+            "estimate": _number(estimate[k]),
+            "lower": _number(lower[k]),
+            "upper": _number(upper[k]),
             "n_impressions": int(count[k]),
             "n_clicks": int(clicks[k]),
         }
@@ -368,7 +375,8 @@ def _factors(channel: str, sessions: Sessions, model: MixedPositionBased) -> lis
     blind = mixed_position_based.fit(
         sessions.with_covariates(
             [name for name in sessions.covariate_names if "commercial" not in name]
-        )
+        ),
+        model,
     )
     shown = np.bincount(sessions.place, minlength=sessions.n_places) > 0
     knows = "commercial" in sessions.covariate_names

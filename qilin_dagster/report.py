@@ -67,9 +67,12 @@ from qilin_dagster.report_charts import (
     session_position_chart,
 )
 from qilin_dagster.report_checks import checks_section
+from qilin_dagster.report_cold_start import cold_start_section
+from qilin_dagster.report_context import context_section
 from qilin_dagster.report_drift import drift_section
 from qilin_dagster.report_images import IMAGES_QUERY, images_section
 from qilin_dagster.report_paper import paper_beside_ours
+from qilin_dagster.report_unbiased import unbiased_section
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -107,6 +110,7 @@ PAPER_TABLE_10 = {
 
 # Below this a rate of one position rests on a few dozen impressions.
 FEW_REQUESTS = 1_000
+ABLATIONS = ("image_worth", "context_worth", "cold_start")
 RATE_COLUMNS = ("click_rate", "click_rate_low", "click_rate_high")
 MODE_TITLES = {
     "full": "full: every test request, ties counted in expectation",
@@ -243,10 +247,13 @@ QUERIES = {
     "evaluation.leaderboard": "from evaluation.leaderboard",
     **{
         f"evaluation.{name}": f"from evaluation.{name}"
-        for name in ("comparisons", "slices", "calibration", "examples", "retrieval", "history")
+        for name in (
+            *("comparisons", "slices", "calibration", "examples", "retrieval", "history"),
+            *("unbiased", "cold_start"),
+        )
     },
     "core.images": IMAGES_QUERY,
-    "ablation.image_worth": "from ablation.image_worth",
+    **{f"ablation.{name}": f"from ablation.{name}" for name in ABLATIONS},
     "evaluation.checks": "from evaluation.checks",
     "evaluation.audit": AUDIT_QUERY,
     "evaluation.data_drift": "from evaluation.data_drift",
@@ -445,6 +452,9 @@ def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
         *([anchors()] if numbers["evaluation.leaderboard"].rows else []),
         *(leaderboard(numbers, provenance, task) for task in CHANNELS),
         report_runs.retrieval(numbers),
+        unbiased_section(numbers),
+        cold_start_section(numbers),
+        context_section(numbers),
         images_section(numbers),
         drift_section(numbers["evaluation.data_drift"]),
         checks_section(numbers["evaluation.checks"].rows, numbers["evaluation.checks"].why_empty),

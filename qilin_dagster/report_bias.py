@@ -51,7 +51,7 @@ TOPICS = {
     ),
     "Sessions and channels": (
         *("click_rate_by_hour", "topic_shift_by_transition", "query_overlap_of_feed"),
-        "click_rate_by_transition_official",
+        *("click_rate_by_transition_official", "session_effect"),
     ),
     "Queries and answers": (
         *("click_rate_by_query_source", "click_rate_by_query_length"),

@@ -41,6 +41,8 @@ DARK = {
     "line": "#343a41",
     "paper": "#15181b",
 }
+# Of plots below or beside each other, in pixels of a page that is wide enough.
+PANEL_WIDTH = 560
 FONT = "ui-sans-serif, system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif"
 
 
@@ -409,7 +411,134 @@ def leaderboard_chart(
     return _finished(chart.properties(height=27 * len(runs)))
 
 
-def _finished(chart: Any) -> dict[str, Any]:
+def difference_chart(rows: Sequence[Row], metric_title: str) -> dict[str, Any]:
+    """Differences by context, alone and left out, a panel for each task (``panel``)."""
+    import altair as alt
+
+    points = [
+        {
+            "panel": row["panel"],
+            "context": row["context"],
+            "design": row["design"],
+            "difference": float(row["difference"]),
+            "low": float(row["low"]) if is_number(row["low"]) else None,
+            "high": float(row["high"]) if is_number(row["high"]) else None,
+            "interval": interval(row["low"], row["high"]) or "not computed",
+        }
+        for row in rows
+    ]
+    contexts = list(dict.fromkeys(point["context"] for point in points))
+    designs = ["alone", "left out"]
+    colour = alt.Color(
+        "design:N",
+        scale=alt.Scale(domain=designs, range=[_colour("search"), _colour("recommendation")]),
+        legend=alt.Legend(title=None, orient="top", symbolOpacity=1, offset=10),
+    )
+    panels = []
+    for panel in dict.fromkeys(point["panel"] for point in points):
+        base = alt.Chart(
+            alt.InlineData(values=[point for point in points if point["panel"] == panel])
+        ).encode(
+            y=alt.Y(
+                "context:N",
+                title=None,
+                sort=contexts,
+                axis=alt.Axis(labelLimit=220, ticks=False, labelColor=_colour("ink")),
+            ),
+            yOffset=alt.YOffset("design:N", sort=designs),
+            color=colour,
+        )
+        zero = alt.Chart(alt.InlineData(values=[{"zero": 0}])).mark_rule(
+            color=_colour("muted"), strokeDash=[3, 3]
+        )
+        intervals = base.mark_rule(strokeWidth=5, opacity=0.3).encode(
+            x=alt.X("low:Q", title=f"{panel}: change of {metric_title}"), x2="high:Q"
+        )
+        dots = base.mark_point(filled=True, size=64, opacity=1).encode(
+            x=alt.X("difference:Q", title=f"{panel}: change of {metric_title}"),
+            shape=alt.Shape(
+                "design:N", scale=alt.Scale(domain=designs, range=["circle", "diamond"])
+            ),
+            tooltip=[
+                alt.Tooltip("context:N", title="Context"),
+                alt.Tooltip("design:N", title="How"),
+                alt.Tooltip("difference:Q", title="Change", format="+.4f"),
+                alt.Tooltip("interval:N", title="95% interval"),
+            ],
+        )
+        panels.append(
+            alt.layer(zero.encode(x="zero:Q"), intervals, dots).properties(
+                width=PANEL_WIDTH, height=34 * len(contexts)
+            )
+        )
+    return _finished(alt.vconcat(*panels).resolve_scale(x="shared"), is_single=False)
+
+
+def share_chart(rows: Sequence[Row]) -> dict[str, Any]:
+    """Value by share of train, a line for each ``ranker``, a panel for each ``panel``.
+
+    Intervals of five lines would cover each other: they stand in the table.
+    """
+    import altair as alt
+
+    points = [
+        {
+            "panel": row["panel"],
+            "ranker": row["ranker"],
+            "share": float(row["train_share"]),
+            "value": float(row["value"]),
+            "interval": interval(row["low"], row["high"]) or "not computed",
+        }
+        for row in rows
+    ]
+    rankers = list(dict.fromkeys(point["ranker"] for point in points))
+    colours = ("recommendation", "search", "text", "video", "muted")
+    shapes = ["circle", "square", "diamond", "triangle-up", "cross"]
+    shares = sorted({point["share"] for point in points})
+    panels = []
+    for panel in dict.fromkeys(point["panel"] for point in points):
+        base = alt.Chart(
+            alt.InlineData(values=[point for point in points if point["panel"] == panel])
+        ).encode(
+            x=alt.X(
+                "share:Q",
+                title=f"{panel}: share of train",
+                scale=alt.Scale(type="log", domain=[shares[0] * 0.9, shares[-1] * 1.1]),
+                axis=alt.Axis(values=shares, format=".1%", grid=False),
+            ),
+            color=alt.Color(
+                "ranker:N",
+                scale=alt.Scale(
+                    domain=rankers, range=[_colour(name) for name in colours[: len(rankers)]]
+                ),
+                legend=alt.Legend(title=None, orient="top", symbolOpacity=1, columns=3, offset=10),
+            ),
+        )
+        value = alt.Y(
+            "value:Q",
+            title=None,
+            scale=alt.Scale(zero=False, nice=True),
+            axis=alt.Axis(format=".2f", tickCount=5),
+        )
+        line = base.mark_line(strokeWidth=1.6).encode(y=value)
+        dots = base.mark_point(filled=True, size=54, opacity=1).encode(
+            y=value,
+            shape=alt.Shape(
+                "ranker:N", scale=alt.Scale(domain=rankers, range=shapes[: len(rankers)])
+            ),
+            tooltip=[
+                alt.Tooltip("ranker:N", title="Ranker"),
+                alt.Tooltip("share:Q", title="Share of train", format=".1%"),
+                alt.Tooltip("value:Q", title="Worth of a click", format=".4f"),
+                alt.Tooltip("interval:N", title="95% interval"),
+            ],
+        )
+        panels.append(alt.layer(line, dots).properties(width=PANEL_WIDTH // 2, height=210))
+    chart = alt.concat(*panels, columns=2).resolve_scale(y="independent")
+    return _finished(chart, is_single=False)
+
+
+def _finished(chart: Any, *, is_single: bool = True) -> dict[str, Any]:
     """Width of its container, the page's type and colours, no address of any server."""
     quiet = {
         "labelColor": _colour("muted"),
@@ -432,7 +561,12 @@ def _finished(chart: Any) -> dict[str, Any]:
         "legend": {"labelColor": _colour("ink"), "labelFontSize": 13, "symbolSize": 90},
         "text": {"color": _colour("ink")},
     }
-    spec: dict[str, Any] = chart.properties(width="container").to_dict()
+    if not is_single:
+        # Plots side by side have widths of their own; a container has one.
+        spec: dict[str, Any] = chart.to_dict()
+        spec.pop("$schema")
+        return spec | {"config": config}
+    spec = chart.properties(width="container").to_dict()
     spec.pop("$schema")
     return spec | {"config": config, "autosize": {"type": "fit-x", "contains": "padding"}}
 

@@ -39,7 +39,7 @@ from qilin_dagster.report_charts import curve_chart
 if TYPE_CHECKING:
     import duckdb
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 NAMES = ("by_position", "click_models", "bias_factors", "overlap")
 SERIES = (
     (RECOMMENDED, "Examination", "text", "circle"),
@@ -256,8 +256,9 @@ def _use(tables: Tables) -> Section:
         "Training: weigh a click at a place by one over its examination, clipped (ten is far "
         "beyond any weight above), or give the place to the model in training only. Read the "
         "interval first: a weight is known no better than the curve.",
-        "Judging: put self-normalised metrics beside the raw ones, with the effective sample size. "
-        "A ranker that gains on raw clicks and loses on weighted ones has learnt the old order.",
+        "Judging: evaluation.unbiased puts self-normalised metrics beside the raw ones, with the "
+        "effective sample size, and pairs of neighbours that need no curve. A ranker that gains on "
+        "raw clicks and loses on these has learnt the old order.",
         "A ranker trained with weights will look worse on raw clicks of the old ranker's log. That "
         "is what the weights are for; it is no proof that it is better, either. Swap a few results "
         "at random for a day, and the curve is measured and not inferred.",

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.ranking_data import TooLittleData
+from models.ranking_data import Exposure, TooLittleData
 from models.recipes import BiEncoderRecipe, CrossEncoderRecipe, Task, TextRecipe
 from qilin_dagster.errors import InputError
+from qilin_dagster.exposures import exposure_of
 from qilin_dagster.lake import Written
 from qilin_dagster.leaderboard import ScoredRun, read_candidates
 from qilin_dagster.note_tokens import NoteTokens, read_note_tokens
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from models.text_data import NoteTexts, TextRequests
     from qilin_dagster.note_images import NoteImages
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 # Of a pseudo-query, which has a hundred words, BM25 looks for the first: the newest click.
 WORDS_LOOKED_FOR = 8
 
@@ -86,7 +87,7 @@ def train_text_ranker(
 
     Raises InputError when the stored tokens are not those of the recipe's checkpoint.
     """
-    corpus = Corpus.read(connection, sources, recipe.task)
+    corpus = Corpus.read(connection, sources.features, sources.note_tokens, recipe.task)
     if corpus.tokens.checkpoint != recipe.encoder.checkpoint:
         raise InputError(
             f"{recipe.name} is to start from {recipe.encoder.checkpoint or 'a new encoder'}, "
@@ -95,6 +96,8 @@ def train_text_ranker(
             "build features.note_tokens with the same QILIN_CHECKPOINT"
         )
     try:
+        if recipe.training.correction is not None:
+            corpus = corpus.with_exposure(connection, recipe.task)
         if isinstance(recipe, BiEncoderRecipe):
             trained = _train_bi_encoder(connection, sources, corpus, recipe, folder, device, report)
         else:
@@ -185,21 +188,30 @@ def _train_cross_encoder(
 
 @dataclass(frozen=True)
 class Corpus:
-    """The notes' tokens, and the candidates of all folds with their queries' texts."""
+    """The notes' tokens, and the candidates of all folds with their queries' texts.
+
+    ``exposure`` says where the rows of the table stood, where training asks for it.
+    """
 
     tokens: NoteTokens
     table: Any
     query_of: dict[int, str]
+    exposure: Exposure | None = None
 
     @classmethod
     def read(
-        cls, connection: "duckdb.DuckDBPyConnection", sources: TextSources, task: Task
+        cls,
+        connection: "duckdb.DuckDBPyConnection",
+        features: Path,
+        note_tokens: Path,
+        task: Task,
     ) -> "Corpus":
+        """From the snapshot folders of the task's feature table and of the notes' tokens."""
         import polars as pl
 
-        tokens = read_note_tokens(sources.note_tokens)
+        tokens = read_note_tokens(note_tokens)
         table = pl.read_parquet(
-            sources.features / "part-0.parquet",
+            features / "part-0.parquet",
             columns=["request_id", "row_number", "fold", "note_idx", "label"],
         )
         column = "query" if task == "search" else "pseudo_query"
@@ -213,6 +225,10 @@ class Corpus:
             table,
             {request: text or "" for request, text in queries},
         )
+
+    def with_exposure(self, connection: "duckdb.DuckDBPyConnection", task: Task) -> "Corpus":
+        """The same, told where its candidates stood; reads propensity.by_position."""
+        return dataclasses.replace(self, exposure=exposure_of(connection, self.table, task))
 
     def texts(self) -> "NoteTexts":
         from models.text_data import NoteTexts
@@ -241,11 +257,15 @@ class Corpus:
         table = self.of(fold)
         ids = self._request_ids(fold)
         texts = [self.query_of[request] for request in ids.tolist()]
+        exposure = self.exposure
+        if exposure is not None:
+            exposure = exposure.rows(np.flatnonzero((self.table["fold"] == fold).to_numpy()))
         return TextRequests(
             request_offsets=np.append(request_starts(table), len(table)),
             labels=table["label"].to_numpy(),
             queries=lists_of(TextNumbers(self.tokens.tokenizer)(texts, MAX_TOKENS)),
             note=self.tokens.rows(table["note_idx"].to_numpy()),
+            exposure=exposure,
         )
 
     def run(self, name: str, score: "NDArray[np.float64]") -> ScoredRun:

@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from models.ranking_data import Exposure, RankingData, TooLittleData
+from models.ranking_data import RankingData, TooLittleData
 from models.recipes import BM25Recipe, DCNV2Recipe, Recipe
+from qilin_dagster.exposures import exposure_of
 from qilin_dagster.features import HISTORY_LENGTH, FeatureColumns, read_feature_columns
 from qilin_dagster.lake import Written, write_rows
 from qilin_dagster.leaderboard import Candidates, ScoredRun, read_candidates
@@ -38,7 +39,7 @@ RUN_SCHEMA = pa.schema(
         ("shown_rank", pa.int64()),
     ]
 )
-CODE_VERSION = "5"
+CODE_VERSION = "6"
 CHECKPOINT = "checkpoint.safetensors"
 
 Report = Callable[[str], None]
@@ -220,45 +221,6 @@ def ranking_data(
         categorical=table.select(columns.categorical).to_numpy(),
         history=np.ascontiguousarray(history, dtype=np.int32),
         note_id=table["note_id"].to_numpy(),
-    )
-
-
-def exposure_of(connection: "duckdb.DuckDBPyConnection", table: Any, task: str) -> Exposure:
-    """Where the rows of a feature table stood, with examination by `propensity.by_position`.
-
-    A note that was returned twice stands where it stood first; one without a position, at the
-    first place. Mean attraction of a place is its click rate over its examination.
-    """
-    from qilin_dagster.click_sessions import ALL, RECOMMENDED
-
-    curve = connection.sql(
-        "select position_from, estimate, n_clicks / nullif(n_impressions, 0) as click_rate "
-        "from propensity.by_position where channel = $task and surface = $surface "
-        "and estimator = $estimator and estimate is not null order by position_from",
-        params={"task": task, "surface": ALL, "estimator": RECOMMENDED},
-    ).pl()
-    if curve.is_empty():
-        raise TooLittleData("Too little data to correct for position: no curve was estimated.")
-    stood = connection.sql(
-        'select request_id, note_idx, min("position") as "position" from core.impressions '
-        "where channel = $task group by 1, 2",
-        params={"task": task},
-    ).pl()
-    position = (
-        table.select("request_id", "note_idx")
-        .join(stood, on=["request_id", "note_idx"], how="left", maintain_order="left")["position"]
-        .fill_null(1)
-        .to_numpy()
-    )
-    place = np.searchsorted(curve["position_from"].to_numpy(), position, side="right") - 1
-    place = np.maximum(place, 0).astype(np.int64)
-    examination = curve["estimate"].to_numpy()
-    attraction = np.clip(curve["click_rate"].to_numpy() / examination, 0.0, 1.0)
-    return Exposure(
-        place=place,
-        examination=examination[place].astype(np.float32),
-        attraction=attraction[place].astype(np.float32),
-        n_places=len(examination),
     )
 
 

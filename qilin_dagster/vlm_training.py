@@ -60,11 +60,13 @@ def train_vlm(
     from models.loop import device_named
     from models.vlm import save_model, scores, train
 
-    corpus = Corpus.read(connection, sources, recipe.task)
+    corpus = Corpus.read(connection, sources.features, sources.note_tokens, recipe.task)
     shown = corpus.of("fit")["note_idx"].to_numpy()
     if not (images.images_of(np.unique(shown)) >= 0).any():
         return not_trained(folder, recipe, TooLittleData(NO_IMAGES))
     try:
+        if recipe.training.correction is not None:
+            corpus = corpus.with_exposure(connection, recipe.task)
         reader, corpus = _reader(connection, corpus, recipe)
         seen = None
         if recipe.covers != "none":

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from qilin_dagster.assets.tables import RETRIES, TRAINING, WRITER, retried
+from qilin_dagster.assets.tables import ON_DEMAND, RETRIES, TRAINING, WRITER, retried
 from qilin_dagster.automation import NIGHTLY, data_folder
 from qilin_dagster.definitions import defs
 from qilin_dagster.errors import InputError
@@ -29,7 +29,9 @@ def test_every_asset_is_in_a_pool_of_one() -> None:
     # By run: a pool that steps claim one by one would stay claimed by a build that was killed.
     assert settings["concurrency"]["pools"] == {"granularity": "run", "default_limit": 1}
     for key in GRAPH.get_all_asset_keys():
-        is_trained = key in keys("training", "ablation") and key.path[-1] != "image_worth"
+        is_trained = key in keys("training") or (
+            key in keys("ablation") and key.path[-1] != "image_worth"
+        )
         assert GRAPH.get(key).pools == {TRAINING if is_trained else WRITER}, key
 
 
@@ -92,6 +94,42 @@ def test_nothing_is_built_below_a_failed_blocking_check() -> None:
     assert below == set(children), "and it goes on when the check passes"
     build(*children)
     assert requested(cursor)[0] == set()
+
+
+def test_what_is_dear_is_made_once_it_was_asked_for_and_holds_nothing_up() -> None:
+    instance = dg.DagsterInstance.ephemeral()
+    dear = dg.AssetKey(["ablation", "cold_start"])
+    assert ON_DEMAND in GRAPH.get(dear).tags
+    overview = dg.AssetKey(["reports", "overview"])
+    assert dear in GRAPH.get(overview).parent_keys
+    for job in ("everything", "evaluate"):
+        assert dear not in defs.resolve_job_def(job).asset_layer.executable_asset_keys
+    parents = {*GRAPH.get(dear).parent_keys, *GRAPH.get(overview).parent_keys}
+    parents -= {key for key in parents if ON_DEMAND in GRAPH.get(key).tags}
+    checks = [c for c in GRAPH.asset_check_keys if GRAPH.get(c).blocking]
+
+    def build(*wanted: dg.AssetKey) -> None:
+        materialized(instance, *wanted)
+        for check in checks:
+            if check.asset_key in wanted:
+                checked(instance, check.asset_key, check.name, passed=True, blocking=True)
+
+    def requested(cursor: object = None) -> tuple[set[dg.AssetKey], object]:
+        selection = dg.AssetSelection.assets(dear, overview)
+        result = dg.evaluate_automation_conditions(
+            defs, instance, asset_selection=selection, cursor=cursor
+        )
+        return {k for k in (dear, overview) if result.get_num_requested(k)}, result.cursor
+
+    build(*parents, overview)
+    _, cursor = requested()
+    build(*parents)
+    below, cursor = requested(cursor)
+    assert below == {overview}, "the report does not wait for what nobody asked for"
+    build(dear, overview)
+    _, cursor = requested(cursor)
+    build(*parents)
+    assert requested(cursor)[0] == {dear, overview}, "once it is there, it follows"
 
 
 class TestPartsOfTheImageArchive:

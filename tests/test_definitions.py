@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from qilin_dagster.assets.tables import table_metadata
+from qilin_dagster.build import default_keys
 from qilin_dagster.definitions import defs
 from qilin_dagster.lake import Lake, write_rows
 from qilin_dagster.resources import CATALOG, Lakehouse
@@ -62,6 +63,23 @@ def test_loading_imports_nothing_heavy_and_takes_under_two_seconds() -> None:
     # run of all tests. Dagster alone takes 0.9 s on a quiet machine, and is the yardstick here.
     quiet = min(0.9 * total / of_dagster for of_dagster, total, _ in runs)
     assert quiet < 2
+
+
+def test_what_is_dear_is_built_with_the_rest_once_it_was_asked_for(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    dear = {"ablation.context_runs", "ablation.context_worth", "ablation.cold_start"}
+    every = {".".join(key.path) for key in defs.resolve_asset_graph().get_all_asset_keys()}
+    found = {".".join(key.path) for key in default_keys(lake)}
+    assert every - found == dear
+    rows = pa.table({"task": ["search"]})
+    lake.publish(
+        "ablation.cold_start",
+        inputs={},
+        code_version="1",
+        write=lambda folder: write_rows(rows, folder),
+    )
+    found = {".".join(key.path) for key in default_keys(lake)}
+    assert every - found == dear - {"ablation.cold_start"}
 
 
 def test_every_view_is_an_asset_with_its_parents_and_grain_checks() -> None:

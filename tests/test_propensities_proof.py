@@ -24,7 +24,9 @@ NEAR, FAR = 0.05, 0.10  # positions 1 to 10, 11 to 20
 
 def world_lists(seed: int, scale: float) -> dict[str, tuple[Lists, FloatArray]]:
     """By channel: the lists as they would be published, and examination of positions 0, 1, ..."""
-    options = Options(scale, seed, images=False, dirty=False, click_model="pbm", leaks=True)
+    options = Options(
+        scale, seed, images=False, looks=True, dirty=False, click_model="pbm", leaks=True
+    )
     world, behaviour = draw_world(options, sizes(scale), lambda _: None)
     slots, made = world.slots, world.requests
     rows = np.flatnonzero(slots.is_seen_list)

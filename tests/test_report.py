@@ -78,6 +78,22 @@ create table ablation.image_worth (
     run varchar, against varchar, mean double, mean_against double, difference double, low double,
     high double, p_value double, p_holm double, is_told_apart boolean, n_requests bigint,
     n_users bigint);
+create table ablation.context_worth (
+    task varchar, context varchar, design varchar, metric varchar, mean double,
+    mean_against double, difference double, low double, high double, p_value double,
+    p_holm double, is_told_apart boolean, seed_deviation double, n_seeds bigint,
+    n_requests bigint, n_users bigint);
+create table ablation.cold_start (
+    task varchar, ranker varchar, based_on varchar, train_share double, n_fit_requests bigint,
+    slice varchar, slice_value varchar, metric varchar, value double, low double, high double,
+    n_clicks bigint, n_users bigint);
+create table evaluation.unbiased (
+    task varchar, judged_by varchar, metric varchar, run varchar, kind varchar, value double,
+    low double, high double, n_requests bigint, n_users bigint, n_judged bigint,
+    n_effective double, clip double, clipped_share double);
+create table evaluation.cold_start (
+    task varchar, run varchar, kind varchar, slice varchar, slice_value varchar, metric varchar,
+    value double, low double, high double, n_clicks bigint, n_users bigint);
 create table evaluation.retrieval (
     task varchar, run varchar, protocol varchar, metric varchar, value double, low double,
     high double, n_requests bigint, n_notes bigint);
@@ -96,7 +112,7 @@ create table evaluation.audit (
 """
 
 # Of a page with everything on it.
-N_PLOTS = 24
+N_PLOTS = 26
 COVER = "data:image/jpeg;base64,/9j/4AAQ"
 # (source table, channel, requests)
 REQUESTS = [
@@ -270,6 +286,54 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
         "evaluation.retrieval",
         [("search", "bm25", "all", "recall@100", 0.27, 0.24, 0.29, 62, 19_839)],
     )
+    judges = [("raw", "ndcg@10"), ("raw", "dcg@10"), ("ips", "dcg@10"), ("snips", "dcg@10")]
+    judges += [("adjacent_pairs", "pair_accuracy"), ("moved_notes", "pair_accuracy")]
+    insert(
+        "evaluation.unbiased",
+        [
+            (
+                *("search", judge, metric, run, kind, value, value - 0.02, value + 0.02),
+                *(62, 40, 270),
+                *((212.0, 0.1, 0.01) if judge in ("ips", "snips") else (None, None, None)),
+            )
+            for run, (kind, value) in RUNS.items()
+            for judge, metric in judges
+        ],
+    )
+    cold = [("all", "all"), ("clicked note", "never shown in train"), ("form", "video")]
+    insert(
+        "evaluation.cold_start",
+        [
+            ("search", run, kind, *some, "click_gain@10", value, value - 0.02, value + 0.02, 90, 40)
+            for run, (kind, value) in RUNS.items()
+            for some in cold
+        ],
+    )
+    rankers = (("dcn_v2_with_ids", "ids and content"), ("bm25", "content"))
+    insert(
+        "ablation.cold_start",
+        [
+            (
+                *("search", *ranker, share, round(396 * share), *some, "click_gain@10"),
+                *(0.3 + 0.1 * share, 0.28, 0.43, 90, 40),
+            )
+            for ranker in rankers
+            for share in (1.0, 0.5)
+            for some in cold
+        ],
+    )
+    insert(
+        "ablation.context_worth",
+        [
+            (
+                *("search", context, design, metric, 0.53, 0.5, 0.03, 0.01, 0.05),
+                *(0.002, 0.004, True, 0.006, 3, 62, 40),
+            )
+            for context in ("recent clicks", "counters of the note")
+            for design in ("alone", "left out")
+            for metric in ("ndcg@10", "weighted_ndcg@10")
+        ],
+    )
     written_at = datetime(2026, 11, 25, tzinfo=UTC)
     insert(
         "evaluation.history",
@@ -397,6 +461,11 @@ def test_page_is_well_formed_and_every_number_of_the_lake_is_on_it(
             "0.542–0.580",
             "0.3388",  # Table 10
             "5 of 21,306",
+            "Weighted, they are worth 212 clicks of one weight",
+            "Neighbours: DCN-V2",
+            "clicked note: never shown in train",
+            "50.0% (198)",
+            "counters of the note",
             "5f2c91d0a7b34e61",
         ):
             assert expected in text, expected

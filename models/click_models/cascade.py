@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 
 from models.click_models.curve import Curve
-from models.click_models.gradient import MAX_SLOW_STEPS, condition_on_click, maximise
+from models.click_models.expectation_maximisation import logistic
+from models.click_models.gradient import condition_on_click, maximise
 from models.click_models.sessions import FloatArray, Sessions
-from models.click_models.top_down import Ladder, no_click
+from models.click_models.top_down import log_likelihood, no_click, walk
 
 
 @dataclass(frozen=True)
@@ -29,45 +30,34 @@ class Cascade:
 
     def click_probability(self, sessions: Sessions) -> FloatArray:
         """P(click | clicks above, the request is in the log), (N,)."""
-        ladder = Ladder.of(sessions)
-        attraction = torch.sigmoid(
-            torch.from_numpy(sessions.covariates) @ torch.from_numpy(self.coefficients)
-        )
-        after = torch.from_numpy(self.continuation)[torch.from_numpy(sessions.place)]
-        one = torch.ones((), dtype=torch.float64)
-        clicked = torch.from_numpy(sessions.is_clicked)
-        past, _, _ = ladder.walk(attraction, after, one, clicked)
-        none, _, _ = ladder.walk(attraction, after, one, no_click(sessions))
-        return condition_on_click(sessions, past.numpy(), none.numpy())
+        attraction = logistic(sessions.covariates @ self.coefficients)
+        after = self.continuation[sessions.place]
+        past, _ = walk(sessions, attraction, after, 1.0, sessions.is_clicked)
+        none, _ = walk(sessions, attraction, after, 1.0, no_click(sessions))
+        return condition_on_click(sessions, past, none)
 
 
 def fit(sessions: Sessions) -> Cascade:
     """Fit to the log. The curve is the mean examination at a place, given the clicks above."""
-    ladder = Ladder.of(sessions)
     x_NF, place_N = torch.from_numpy(sessions.covariates), torch.from_numpy(sessions.place)
-    clicked_N = torch.from_numpy(sessions.is_clicked)
     beta_F = torch.zeros(x_NF.shape[1], dtype=torch.float64, requires_grad=True)
     logit_K = torch.zeros(sessions.n_places, dtype=torch.float64, requires_grad=True)
     one = torch.ones((), dtype=torch.float64)
 
-    def walk() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        return ladder.walk(
-            torch.sigmoid(x_NF @ beta_F), torch.sigmoid(logit_K)[place_N], one, clicked_N
-        )
-
-    def log_likelihood() -> torch.Tensor:
-        p_N, _, none_R = walk()
+    def look() -> torch.Tensor:
         hold = 1e-3 * ((beta_F**2).sum() + (logit_K**2).sum())
-        return ladder.log_likelihood(p_N, none_R, clicked_N) - hold
+        attraction_N, after_N = torch.sigmoid(x_NF @ beta_F), torch.sigmoid(logit_K)[place_N]
+        return log_likelihood(sessions, attraction_N, after_N, one) - hold
 
-    trace = maximise([beta_F, logit_K], log_likelihood, MAX_SLOW_STEPS)
-    with torch.no_grad():
-        _, seen_N, _ = walk()
-    mean = sessions.mean_by_place(seen_N.numpy())
+    trace = maximise([beta_F, logit_K], look)
+    beta, continuation = beta_F.detach().numpy(), torch.sigmoid(logit_K.detach()).numpy()
+    attraction, after = logistic(sessions.covariates @ beta), continuation[sessions.place]
+    _, seen = walk(sessions, attraction, after, 1.0, sessions.is_clicked)
+    mean = sessions.mean_by_place(seen)
     return Cascade(
         Curve.without_interval(mean / mean[sessions.reference]),
-        torch.sigmoid(logit_K.detach()).numpy(),
-        beta_F.detach().numpy(),
+        continuation,
+        beta,
         trace[-1],
         trace,
     )

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 
 from models.click_models.curve import Curve
-from models.click_models.gradient import MAX_SLOW_STEPS, condition_on_click, maximise
+from models.click_models.expectation_maximisation import logistic
+from models.click_models.gradient import condition_on_click, maximise
 from models.click_models.sessions import FloatArray, Sessions
-from models.click_models.top_down import Ladder, no_click
+from models.click_models.top_down import log_likelihood, no_click, walk
 
 
 @dataclass(frozen=True)
@@ -29,45 +30,39 @@ class DynamicBayesianNetwork:
 
     def click_probability(self, sessions: Sessions) -> FloatArray:
         """P(click | clicks above, the request is in the log), (N,)."""
-        ladder, x = Ladder.of(sessions), torch.from_numpy(sessions.covariates)
-        gamma = torch.tensor(self.perseverance, dtype=torch.float64)
-        attraction = torch.sigmoid(x @ torch.from_numpy(self.coefficients))
-        satisfied = torch.sigmoid(x @ torch.from_numpy(self.satisfaction_coefficients))
-        after = gamma * (1 - satisfied)
-        clicked = torch.from_numpy(sessions.is_clicked)
-        past, _, _ = ladder.walk(attraction, after, gamma, clicked)
-        none, _, _ = ladder.walk(attraction, after, gamma, no_click(sessions))
-        return condition_on_click(sessions, past.numpy(), none.numpy())
+        gamma, x = self.perseverance, sessions.covariates
+        attraction = logistic(x @ self.coefficients)
+        after = gamma * (1 - logistic(x @ self.satisfaction_coefficients))
+        past, _ = walk(sessions, attraction, after, gamma, sessions.is_clicked)
+        none, _ = walk(sessions, attraction, after, gamma, no_click(sessions))
+        return condition_on_click(sessions, past, none)
 
 
 def fit(sessions: Sessions) -> DynamicBayesianNetwork:
     """Fit to the log. The curve is the mean examination at a place, given the clicks above."""
-    ladder = Ladder.of(sessions)
     x_NF = torch.from_numpy(sessions.covariates)
-    clicked_N = torch.from_numpy(sessions.is_clicked)
     beta_F = torch.zeros(x_NF.shape[1], dtype=torch.float64, requires_grad=True)
     delta_F = torch.zeros(x_NF.shape[1], dtype=torch.float64, requires_grad=True)
     logit = torch.full((), 2.0, dtype=torch.float64, requires_grad=True)
 
-    def walk() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def look() -> torch.Tensor:
+        hold = 1e-3 * ((beta_F**2).sum() + (delta_F**2).sum() + logit**2)
         gamma = torch.sigmoid(logit)
         after_N = gamma * (1 - torch.sigmoid(x_NF @ delta_F))
-        return ladder.walk(torch.sigmoid(x_NF @ beta_F), after_N, gamma, clicked_N)
+        return log_likelihood(sessions, torch.sigmoid(x_NF @ beta_F), after_N, gamma) - hold
 
-    def log_likelihood() -> torch.Tensor:
-        p_N, _, none_R = walk()
-        hold = 1e-3 * ((beta_F**2).sum() + (delta_F**2).sum() + logit**2)
-        return ladder.log_likelihood(p_N, none_R, clicked_N) - hold
-
-    trace = maximise([beta_F, delta_F, logit], log_likelihood, MAX_SLOW_STEPS)
-    with torch.no_grad():
-        _, seen_N, _ = walk()
-    mean = sessions.mean_by_place(seen_N.numpy())
+    trace = maximise([beta_F, delta_F, logit], look)
+    gamma = float(torch.sigmoid(logit.detach()))
+    beta, delta = beta_F.detach().numpy(), delta_F.detach().numpy()
+    after = gamma * (1 - logistic(sessions.covariates @ delta))
+    attraction = logistic(sessions.covariates @ beta)
+    _, seen = walk(sessions, attraction, after, gamma, sessions.is_clicked)
+    mean = sessions.mean_by_place(seen)
     return DynamicBayesianNetwork(
         Curve.without_interval(mean / mean[sessions.reference]),
-        float(torch.sigmoid(logit.detach())),
-        beta_F.detach().numpy(),
-        delta_F.detach().numpy(),
+        gamma,
+        beta,
+        delta,
         trace[-1],
         trace,
     )

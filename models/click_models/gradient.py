@@ -9,21 +9,18 @@ from torch import Tensor
 from models.click_models.sessions import BoolArray, FloatArray, IntArray, Sessions
 
 MAX_STEPS = 150
-# Models that walk down the lists, a step at a time, take long for each look.
-MAX_SLOW_STEPS = 60
 
 
 def maximise(
     parameters: Sequence[Tensor],
     log_likelihood: Callable[[], Tensor],
-    max_steps: int = MAX_STEPS,
 ) -> tuple[float, ...]:
     """Climb to a maximum in place; returns the log-likelihood at each look, in nats."""
     trace: list[float] = []
     scale = 1.0
     optimiser = torch.optim.LBFGS(
         list(parameters),
-        max_iter=max_steps,
+        max_iter=MAX_STEPS,
         history_size=20,
         tolerance_grad=1e-6,
         tolerance_change=1e-9,

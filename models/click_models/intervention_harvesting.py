@@ -49,8 +49,7 @@ class Overlap:
 
 def overlap(sessions: Sessions, unit: IntArray, *, min_units: int = MIN_UNITS) -> Overlap:
     """The graph of places. ``unit`` (N,) says what was shown, numbers from 0."""
-    counts = _counts(sessions, unit, np.ones(len(unit)), np.ones(len(unit)))
-    present = counts.shown > 0
+    present = _Cells.of(sessions, unit).table(np.ones(len(unit))) > 0
     n_units = (present.T.astype(np.float64) @ present).round().astype(np.int64)
     linked = n_units >= min_units
     component = np.arange(len(n_units))
@@ -93,21 +92,35 @@ class _Counts:
     clicks: FloatArray  # (U, K)
 
 
-def _counts(sessions: Sessions, unit: IntArray, shown: FloatArray, clicks: FloatArray) -> _Counts:
-    """Exposures and clicks of units shown at two places or more."""
-    n_K = sessions.n_places
-    cell, index = np.unique(unit * n_K + sessions.place, return_inverse=True)
-    _, row, n_places = np.unique(cell // n_K, return_inverse=True, return_counts=True)
-    several = n_places[row] > 1
-    _, row = np.unique(cell[several] // n_K, return_inverse=True)
-    n_U = int(row.max()) + 1 if len(row) else 0
-    out = []
-    for weight in (shown, clicks * sessions.is_clicked):
-        total = np.bincount(index, weight, minlength=len(cell))[several]
-        table = np.zeros((n_U, n_K))
-        table[row, cell[several] % n_K] = total
-        out.append(table)
-    return _Counts(*out)
+@dataclass(frozen=True)
+class _Cells:
+    """Where the exposures of units shown at two places or more stand in a table (U, K).
+
+    ``rows`` are these exposures, ``at`` their cells as row * K + place; found once, because a
+    bootstrap fills the table again and again.
+    """
+
+    rows: IntArray
+    at: IntArray
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, sessions: Sessions, unit: IntArray) -> "_Cells":
+        n_K = sessions.n_places
+        cell, index = np.unique(unit * n_K + sessions.place, return_inverse=True)
+        _, row, n_places = np.unique(cell // n_K, return_inverse=True, return_counts=True)
+        several = n_places[row] > 1
+        _, row = np.unique(cell[several] // n_K, return_inverse=True)
+        at = np.full(len(cell), -1)
+        at[several] = row * n_K + cell[several] % n_K
+        rows = np.flatnonzero(several[index])
+        return cls(rows, at[index[rows]], (int(row.max()) + 1 if len(row) else 0, n_K))
+
+    def table(self, weight: FloatArray) -> FloatArray:
+        """Sums of the weights (N,) of exposures by unit and place, (U, K)."""
+        n = self.shape[0] * self.shape[1]
+        found = np.bincount(self.at, weight[self.rows], minlength=n).reshape(self.shape)
+        return found.astype(np.float64)
 
 
 def _harvest(
@@ -135,10 +148,13 @@ def _harvest(
     request = sessions.request
     users, user = np.unique(sessions.user, return_inverse=True)
     rng = np.random.default_rng(seed)
+    cells = _Cells.of(sessions, unit)
 
     def at(weight_R: FloatArray) -> FloatArray:
-        weight = weight_R[request]
-        counts = _counts(sessions, unit, weight * asked[request], weight)
+        counts = _Counts(
+            cells.table((weight_R * asked)[request]),
+            cells.table(weight_R[request] * sessions.is_clicked),
+        )
         log = np.full(sessions.n_places, np.nan)
         log[reached] = estimate(_Counts(counts.shown[:, reached], counts.clicks[:, reached]))
         return np.asarray(log - log[sessions.reference])

@@ -32,6 +32,9 @@ MAX_PASSES = 200
 # Newton decrement at which the likelihood is at its top, in nats.
 TOLERANCE = 1e-4
 _LARGEST_P = 0.9999
+_SMALLEST_P = 1e-12
+# Probabilities of which the product is a number still, whatever they are.
+_FACTORS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -204,6 +207,34 @@ def lists_asked(sessions: Sessions, parameters: FloatArray, has_effect: bool) ->
 
 
 @numba.njit(cache=True, fastmath=True)
+def _at_nodes(
+    begin: int,
+    n: int,
+    place: IntArray,
+    covariates: FloatArray,
+    examination: FloatArray,
+    beta: FloatArray,
+    odds_of_node: FloatArray,
+    a: FloatArray,
+    p: FloatArray,
+) -> None:
+    """Fill attraction and click probability, (L, Q), of one request's exposures at every node.
+
+    exp(-(eta + spread * b)) is a product, so that there is one exponential an exposure, not Q.
+    """
+    for j in range(n):
+        eta = 0.0
+        for f in range(len(beta)):
+            eta += covariates[begin + j, f] * beta[f]
+        odds = math.exp(-eta)
+        e = examination[place[begin + j]]
+        for q in range(len(odds_of_node)):
+            attraction = 1.0 / (1.0 + odds * odds_of_node[q])
+            a[j, q] = attraction
+            p[j, q] = max(min(e * attraction, _LARGEST_P), _SMALLEST_P)
+
+
+@numba.njit(cache=True, fastmath=True)
 def _evaluate(
     offsets: IntArray,
     place: IntArray,
@@ -223,9 +254,12 @@ def _evaluate(
     longest = 0
     for r in range(len(offsets) - 1):
         longest = max(longest, offsets[r + 1] - offsets[r])
-    p = np.empty((n_Q, longest))
-    a = np.empty((n_Q, longest))
+    examination, odds_of_node = np.exp(log_examination), np.exp(-spread * at)
+    p = np.empty((longest, n_Q))
+    a = np.empty((longest, n_Q))
     posterior = np.empty(n_Q)
+    product = np.empty(n_Q)
+    none = np.empty(n_Q)
     odds_of_none = np.empty(n_Q)
     score = np.zeros(n_D)
     met = np.empty(n_D, np.int64)
@@ -234,48 +268,51 @@ def _evaluate(
     total = 0.0
     for r in range(len(offsets) - 1):
         begin, n = offsets[r], offsets[r + 1] - offsets[r]
+        _at_nodes(begin, n, place, covariates, examination, beta, odds_of_node, a, p)
+        for q in range(n_Q):
+            posterior[q], product[q], none[q] = log_weight[q], 1.0, 1.0
         for j in range(n):
-            eta = 0.0
-            for f in range(n_F):
-                eta += covariates[begin + j, f] * beta[f]
-            examination = math.exp(log_examination[place[begin + j]])
-            for q in range(n_Q):
-                a[q, j] = 1.0 / (1.0 + math.exp(-(eta + spread * at[q])))
-                p[q, j] = min(examination * a[q, j], _LARGEST_P)
+            if is_clicked[begin + j]:
+                for q in range(n_Q):
+                    product[q] *= p[j, q]
+                    none[q] *= 1.0 - p[j, q]
+            else:
+                for q in range(n_Q):
+                    product[q] *= 1.0 - p[j, q]
+                    none[q] *= 1.0 - p[j, q]
+            if j % _FACTORS_AT_ONCE == _FACTORS_AT_ONCE - 1:
+                for q in range(n_Q):
+                    posterior[q] += math.log(product[q])
+                    product[q] = 1.0
         best = -1e300
         for q in range(n_Q):
-            value, product, none = log_weight[q], 1.0, 1.0
-            for j in range(n):
-                none *= 1.0 - p[q, j]
-                product *= p[q, j] if is_clicked[begin + j] else 1.0 - p[q, j]
-                if product < 1e-200:
-                    value += math.log(product)
-                    product = 1.0
-            value += math.log(product)
+            posterior[q] += math.log(product[q])
             odds_of_none[q] = 0.0
             if is_selected[r]:
-                some = max(1.0 - none, 1e-300)
-                value -= math.log(some)
-                odds_of_none[q] = none / some
-            posterior[q] = value
-            best = max(best, value)
+                some = max(1.0 - none[q], 1e-300)
+                posterior[q] -= math.log(some)
+                odds_of_none[q] = none[q] / some
+            best = max(best, posterior[q])
         mass = 0.0
         for q in range(n_Q):
             posterior[q] = math.exp(posterior[q] - best)
             mass += posterior[q]
         total += best + math.log(mass)
+        for q in range(n_Q):
+            posterior[q] /= mass
         score[:] = 0.0
         for j in range(n):
             i = begin + j
+            clicked = 1.0 if is_clicked[i] else 0.0
             by_examination, by_eta, by_spread = 0.0, 0.0, 0.0
             for q in range(n_Q):
-                if p[q, j] >= _LARGEST_P:
-                    continue
-                rest = 1.0 - p[q, j]
-                slope = 1.0 / p[q, j] if is_clicked[i] else -1.0 / rest
-                slope = (slope - odds_of_none[q] / rest) * p[q, j] * posterior[q] / mass
+                # Of log p: 1 for a click, -p / (1 - p) for none, and the list's own chance.
+                odds = p[j, q] / (1.0 - p[j, q])
+                slope = (clicked - (1.0 - clicked + odds_of_none[q]) * odds) * posterior[q]
+                if p[j, q] >= _LARGEST_P:
+                    slope = 0.0
                 by_examination += slope
-                slope *= 1.0 - a[q, j]
+                slope *= 1.0 - a[j, q]
                 by_eta += slope
                 by_spread += slope * at[q]
             score[place[i]] += by_examination
@@ -312,39 +349,34 @@ def _given_past(
     longest = 0
     for r in range(len(offsets) - 1):
         longest = max(longest, offsets[r + 1] - offsets[r])
-    p = np.empty((n_Q, longest))
-    none_from = np.empty((n_Q, longest + 1))
+    examination, odds_of_node = np.exp(log_examination), np.exp(-spread * at)
+    p = np.empty((longest, n_Q))
+    a = np.empty((longest, n_Q))
+    none_from = np.empty((longest + 1, n_Q))
     past = np.empty(n_Q)
     probability = np.empty(len(place))
     for r in range(len(offsets) - 1):
         begin, n = offsets[r], offsets[r + 1] - offsets[r]
-        for j in range(n):
-            eta = 0.0
-            for f in range(len(beta)):
-                eta += covariates[begin + j, f] * beta[f]
-            examination = math.exp(log_examination[place[begin + j]])
-            for q in range(n_Q):
-                a = 1.0 / (1.0 + math.exp(-(eta + spread * at[q])))
-                p[q, j] = min(examination * a, _LARGEST_P)
+        _at_nodes(begin, n, place, covariates, examination, beta, odds_of_node, a, p)
         for q in range(n_Q):
-            none_from[q, n] = 1.0
+            none_from[n, q] = 1.0
             for j in range(n - 1, -1, -1):
-                none_from[q, j] = none_from[q, j + 1] * (1.0 - p[q, j])
+                none_from[j, q] = none_from[j + 1, q] * (1.0 - p[j, q])
             past[q] = weight[q]
             if is_selected[r]:
-                past[q] /= max(1.0 - none_from[q, 0], 1e-300)
+                past[q] /= max(1.0 - none_from[0, q], 1e-300)
         seen = False
         for j in range(n):
             # With and without a click here: what is left of the chance to be in the log.
             clicked, unclicked = 0.0, 0.0
             for q in range(n_Q):
-                later = 1.0 if seen or not is_selected[r] else 1.0 - none_from[q, j + 1]
-                clicked += past[q] * p[q, j]
-                unclicked += past[q] * (1.0 - p[q, j]) * later
+                later = 1.0 if seen or not is_selected[r] else 1.0 - none_from[j + 1, q]
+                clicked += past[q] * p[j, q]
+                unclicked += past[q] * (1.0 - p[j, q]) * later
             probability[begin + j] = clicked / (clicked + unclicked)
             mass = 0.0
             for q in range(n_Q):
-                past[q] *= p[q, j] if is_clicked[begin + j] else 1.0 - p[q, j]
+                past[q] *= p[j, q] if is_clicked[begin + j] else 1.0 - p[j, q]
                 mass += past[q]
             for q in range(n_Q):
                 past[q] /= mass

@@ -27,6 +27,7 @@ class MixedPositionBased:
         spread: standard deviation of the request's effect, logit scale.
         log_examination_covariance: (K, K).
         maximum: parameters, likelihood, trace.
+        covariate_names: F names.
     """
 
     curve: Curve
@@ -35,20 +36,36 @@ class MixedPositionBased:
     spread: float
     log_examination_covariance: FloatArray
     maximum: likelihood.Maximum
+    covariate_names: tuple[str, ...]
 
     def click_probability(self, sessions: Sessions) -> FloatArray:
         """P(click | clicks above, the request is in the log), (N,)."""
         return likelihood.click_probability(sessions, self.maximum.parameters, True)
+
+    def parameters_of(self, sessions: Sessions) -> FloatArray:
+        """The parameters for sessions with other covariates, 0 for those not known here."""
+        known = dict(zip(self.covariate_names, self.coefficients, strict=True))
+        n_K = sessions.n_places
+        beta = [known.get(name, 0.0) for name in sessions.covariate_names]
+        end = self.maximum.parameters
+        return np.concatenate([end[:n_K], beta, end[-1:]])
 
     def attraction(self, sessions: Sessions) -> FloatArray:
         """Attraction of each exposure, mean over request effects, (N,)."""
         return likelihood.attraction(sessions, self.maximum.parameters, True)
 
 
-def fit(sessions: Sessions) -> MixedPositionBased:
-    """Fit to the log; begins where the model without request effects ends."""
-    plain = likelihood.maximise(sessions, has_effect=False)
-    maximum = likelihood.maximise(sessions, has_effect=True, start=plain.parameters)
+def fit(sessions: Sessions, near: "MixedPositionBased | None" = None) -> MixedPositionBased:
+    """Fit to the log; begins where the model without request effects ends.
+
+    ``near`` is a fit of other lists of the same places, or with other covariates: it begins there,
+    which saves most of the way.
+    """
+    if near is None:
+        start = likelihood.maximise(sessions, has_effect=False).parameters
+    else:
+        start = near.parameters_of(sessions)
+    maximum = likelihood.maximise(sessions, has_effect=True, start=start)
     n_K = sessions.n_places
     return MixedPositionBased(
         curve_at(sessions, maximum),
@@ -57,4 +74,5 @@ def fit(sessions: Sessions) -> MixedPositionBased:
         float(np.exp(maximum.parameters[-1])),
         maximum.covariance[:n_K, :n_K],
         maximum,
+        tuple(sessions.covariate_names),
     )

@@ -1,7 +1,7 @@
 """Stage 5, evaluation: every run of both tasks beside the anchors, in both metric modes; which
 differences are real; where a run is good; what was said before."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -9,7 +9,7 @@ import dagster as dg
 from models.recipes import TASKS
 from qilin_dagster.assets.features import NOTE_IMAGES
 from qilin_dagster.assets.tables import Metadata, publish_from, table_asset
-from qilin_dagster.assets.training import RECIPES
+from qilin_dagster.assets.training import CORRECTED, RECIPES
 from qilin_dagster.lake import Manifest, write_rows
 from qilin_dagster.resources import Lakehouse
 
@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
 RUNS = tuple(f"training.{recipe.name}" for recipe in RECIPES)
 READS = ("core.impressions", "core.requests", *RUNS)
+# Trained with an allowance for position: no rivals on raw clicks, so not on the leaderboard.
+CORRECTED_RUNS = tuple(f"ablation.{recipe.name}" for recipe in CORRECTED)
+UNBIASED_READS = (*READS, *CORRECTED_RUNS, "propensity.by_position")
 PER_REQUEST = "evaluation.per_request"
 SLICES_READ = ("core.impressions", "core.requests", "core.notes", PER_REQUEST)
+COLD_START_READS = (*READS, "core.notes")
 EXAMPLES_READ = (*READS, "core.notes", NOTE_IMAGES)
 DRIFT_READS = (
     *("published.data_set", "core.requests", "bias.click_rate_by_position"),
@@ -115,6 +119,40 @@ def comparisons(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
 
 
 @table_asset(
+    "evaluation.unbiased",
+    "One row per (task, judged_by, metric, run): models and anchors judged by raw clicks, by "
+    "clicks weighed by examination (ips, snips), by pairs that cancel the place and, on a twin, by "
+    "the planted attraction of the notes, with 95 % bootstrap intervals over users. n_judged "
+    "counts clicks, pairs or candidates; n_effective is what weights leave of the clicks.",
+    UNBIASED_READS,
+    kinds=NUMPY_TABLE,
+)
+def unbiased(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
+    from qilin_dagster.image_facts import registered_folder
+    from qilin_dagster.lake import sha256_of
+    from qilin_dagster.leaderboard import read_candidates, read_runs
+    from qilin_dagster.unbiased import CODE_VERSION, twin_truth, unbiased
+
+    # The truth is read here, after all runs are made, and nowhere before.
+    truth = twin_truth(registered_folder(lakehouse.store))
+    manifest = publish_by_task(
+        lakehouse,
+        table,
+        UNBIASED_READS,
+        CODE_VERSION,
+        lambda connection, task: unbiased(
+            connection,
+            task,
+            read_candidates(connection, task),
+            read_runs(connection, task, (*RUNS, *CORRECTED_RUNS)),
+            truth,
+        ),
+        more_inputs={} if truth is None else {"truth": sha256_of(truth)},
+    )
+    return manifest, {"judged by the truth": dg.MetadataValue.bool(truth is not None)}
+
+
+@table_asset(
     "evaluation.slices",
     "One row per (task, slice, slice_value, run, metric): the metrics of models and anchors over "
     "the test requests of one kind, with 95 % bootstrap intervals over users; none below ten "
@@ -133,6 +171,32 @@ def slices(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
         CODE_VERSION,
         lambda connection, task: slices(
             connection, task, read_per_request(connection, task, METRICS)
+        ),
+    ), {}
+
+
+@table_asset(
+    "evaluation.cold_start",
+    "One row per (task, run, slice, slice_value, metric): what a clicked note is worth at the rank "
+    "a run gives it, over clicks on notes and of users that train showed often, seldom or never, "
+    "and by form, with 95 % bootstrap intervals over users. Slices are chosen by the outcome.",
+    COLD_START_READS,
+    kinds=NUMPY_TABLE,
+)
+def cold_start(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
+    from qilin_dagster.cold_start import CODE_VERSION, cold_start
+    from qilin_dagster.leaderboard import read_candidates, read_runs
+
+    return publish_by_task(
+        lakehouse,
+        table,
+        COLD_START_READS,
+        CODE_VERSION,
+        lambda connection, task: cold_start(
+            connection,
+            task,
+            read_candidates(connection, task),
+            read_runs(connection, task, RUNS),
         ),
     ), {}
 
@@ -261,7 +325,9 @@ tables = [
     leaderboard,
     per_request,
     comparisons,
+    unbiased,
     slices,
+    cold_start,
     calibration,
     examples,
     retrieval,
@@ -276,6 +342,8 @@ def publish_by_task(
     reads: tuple[str, ...],
     code_version: str,
     rows_of_task: "Callable[[duckdb.DuckDBPyConnection, str], pa.Table]",
+    *,
+    more_inputs: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Publish a table made of one part for each task."""
     import pyarrow as pa
@@ -288,6 +356,7 @@ def publish_by_task(
         lambda connection, folder: write_rows(
             pa.concat_tables([rows_of_task(connection, task) for task in TASKS]), folder
         ),
+        more_inputs=more_inputs,
     )
 
 

@@ -18,6 +18,8 @@ from qilin_dagster.resources import Lakehouse
 if TYPE_CHECKING:
     import duckdb
 
+# Tag of assets that a build of everything makes only where the lake has them already.
+ON_DEMAND = "qilin/on_demand"
 Metadata = Mapping[str, Any]
 # Publishes the table of this name; returns its manifest and what the UI is to show besides.
 Make = Callable[[Lakehouse, str], tuple[Manifest, Metadata]]
@@ -71,6 +73,7 @@ def table_asset(
     *,
     compared_with: Sequence[str] = (),
     kinds: set[str],
+    on_demand: bool = False,
 ) -> Callable[[Make], dg.AssetsDefinition]:
     """Make an asset of a function that publishes a table.
 
@@ -80,6 +83,7 @@ def table_asset(
         reads: relations it is made from.
         compared_with: relations that its checks read, and nothing is made from.
         kinds: what the UI shows as made with.
+        on_demand: dear, and left out of a build of everything until it was asked for once.
     """
 
     suite = table_suite(table, description)
@@ -91,8 +95,10 @@ def table_asset(
             group_name=suite.schema,
             kinds=kinds,
             description=description,
+            tags={ON_DEMAND: ""} if on_demand else None,
             check_specs=check_specs(suite),
-            pool=WRITER,
+            # What is dear is so because it trains.
+            pool=TRAINING if on_demand else WRITER,
             metadata=written_in(make.__code__.co_filename, make.__code__.co_firstlineno),
         )
         def asset(lakehouse: Lakehouse) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster asks for it bare

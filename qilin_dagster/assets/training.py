@@ -95,7 +95,7 @@ def _dcn_v2(recipe: DCNV2Recipe, schema: str) -> dg.AssetsDefinition:
         "matrix crosses), trained on the exposures of the click log; the epoch is chosen on the "
         f"last hours of train, never on test.{_of_covers(recipe)}"
     )
-    reads = (features, *_images_read(recipe))
+    reads = (features, *_images_read(recipe), *_places_read(recipe))
 
     # Of the last two only the checks are needed: what they hold stands beside the first, too.
     @ranker_asset(
@@ -113,7 +113,7 @@ def _dcn_v2(recipe: DCNV2Recipe, schema: str) -> dg.AssetsDefinition:
         settings = lakehouse.settings
         seeded = _seeded(_chosen(recipe, config), settings.seed)
         engine, lake = lakehouse.engine(), lakehouse.store
-        connection = engine.connect(TEST_CANDIDATES)
+        connection = engine.connect((*TEST_CANDIDATES, *_places_read(recipe)))
 
         def write(folder: Path, unfinished: Path) -> Written:
             images = _images(lakehouse, seeded)
@@ -162,7 +162,8 @@ def _text_ranker(recipe: TextRecipe | VLMRecipe, schema: str) -> dg.AssetsDefini
     words = (NOTE_WORDS,) if isinstance(recipe, BiEncoderRecipe) else ()
     # A checkpoint's tokens are cut from the texts themselves.
     texts = ("core.notes",) if isinstance(recipe, VLMRecipe) else ()
-    reads = (features, NOTE_TOKENS, *words, *_images_read(recipe), *texts, "core.requests")
+    places = _places_read(recipe)
+    reads = (features, NOTE_TOKENS, *words, *_images_read(recipe), *texts, *places, "core.requests")
     description = (
         "One row per (qid, pid): the score of a test candidate by "
         f"{TEXT_RANKERS[type(recipe)]}. "
@@ -194,7 +195,7 @@ def _text_ranker(recipe: TextRecipe | VLMRecipe, schema: str) -> dg.AssetsDefini
                 chosen = recipes.from_checkpoint(chosen, settings.checkpoint)
         seeded = _seeded(_chosen(recipe, config, onto=chosen), settings.seed)
         engine, lake = lakehouse.engine(), lakehouse.store
-        connection = engine.connect((*TEST_CANDIDATES, *texts))
+        connection = engine.connect((*TEST_CANDIDATES, *texts, *places))
 
         def write(folder: Path, unfinished: Path) -> Written:
             sources = TextSources(
@@ -228,6 +229,11 @@ def _images_read(recipe: DCNV2Recipe | TextRecipe | VLMRecipe) -> tuple[str, ...
     ):
         return (NOTE_IMAGES,)
     return ()
+
+
+def _places_read(recipe: DCNV2Recipe | TextRecipe | VLMRecipe) -> tuple[str, ...]:
+    """Examination by place, where training allows for it; where notes stood is in impressions."""
+    return () if recipe.training.correction is None else ("propensity.by_position",)
 
 
 def _images(
@@ -353,6 +359,14 @@ RECIPES: tuple[Recipe, ...] = (
     recipes.cross_encoder_recommendation(),
     recipes.dcn_v2_recommendation(),
     recipes.vlm_recommendation(),
+)
+
+
+# Runs of ablation, made as these are.
+CORRECTED: tuple[DCNV2Recipe, ...] = tuple(
+    recipes.corrected(recipe, correction)
+    for recipe in (recipes.dcn_v2_search(), recipes.dcn_v2_recommendation())
+    for correction in (recipes.IPS, recipes.DOUBLY_ROBUST, recipes.POSITION_INPUT)
 )
 
 

@@ -65,6 +65,28 @@ def sliced(assignments: str) -> Break:
     )
 
 
+def judged(assignments: str, judge: str, metric: str) -> Break:
+    """Of the random order, in search."""
+    return change(
+        f"update evaluation.unbiased set {assignments} where task = 'search' and run = 'random' "
+        f"and judged_by = '{judge}' and metric = '{metric}'"
+    )
+
+
+def cold(schema: str, assignments: str) -> Break:
+    """In a slice value with enough users for an interval."""
+    table = f"{schema}.cold_start"
+    return change(
+        f"update {table} set {assignments} where rowid = (select rowid from {table} "
+        "where slice = 'form' order by n_users desc, rowid limit 1)"
+    )
+
+
+ONE_CONTEXT_RUN = "rowid = (select min(rowid) from ablation.context_runs where variant <> 'bare')"
+ONE_CONTEXT = (
+    "rowid = (select min(rowid) from ablation.context_worth "
+    "where context <> 'all together' and low is not null)"
+)
 ONE_COVER = "note_idx = (select min(note_idx) from core.images where image_n = 2 and is_readable)"
 VARIANT = "ablation.vlm_text_only_search"
 ONE_OF_VARIANT = f"rowid = (select min(rowid) from {VARIANT})"
@@ -511,6 +533,56 @@ BREAKS: dict[str, dict[str, Break]] = {
         "values_of_a_slice_are_all_requests": sliced("n_requests = n_requests + 1"),
         "values_are_in_0_to_1": sliced("value = -0.5, low = case when n_users >= 10 then -0.6 end"),
         "intervals_enclose_their_value": sliced("low = value + 0.01, high = value + 0.02"),
+    },
+    "evaluation.unbiased": {
+        "values_are_in_their_range": judged("value = 2, low = null, high = null", "raw", "ndcg@10"),
+        "intervals_enclose_their_value": judged(
+            "low = value + 0.01, high = value + 0.02", "raw", "ndcg@10"
+        ),
+        "the_shown_order_knows_no_neighbours": judged(
+            "value = 0.6, low = 0.5, high = 0.7", "adjacent_pairs", "pair_accuracy"
+        ),
+        "weights_make_no_clicks": judged("n_effective = n_judged + 1", "ips", "dcg@10"),
+        "every_run_is_judged_alike": change(
+            "delete from evaluation.unbiased where judged_by = 'raw' and metric = 'dcg@10' "
+            "and run = 'random'"
+        ),
+    },
+    "evaluation.cold_start": {
+        "values_are_in_0_to_1": cold("evaluation", "value = 2, high = 3"),
+        "intervals_enclose_their_value": cold("evaluation", "low = value + 0.01, high = 1"),
+        "values_of_a_slice_are_all_clicks": cold("evaluation", "n_clicks = n_clicks + 1"),
+    },
+    "ablation.cold_start": {
+        "values_are_in_0_to_1": cold("ablation", "value = 2, high = 3"),
+        "intervals_enclose_their_value": cold("ablation", "low = value + 0.01, high = 1"),
+        "every_share_is_judged_on_the_same_clicks": cold("ablation", "n_clicks = n_clicks + 1"),
+        "less_of_train_is_fewer_requests": change(
+            "update ablation.cold_start set n_fit_requests = 1 where train_share = 1"
+        ),
+    },
+    "ablation.context_runs": {
+        "metrics_are_in_0_to_1": change(
+            f"update ablation.context_runs set mrr_at_10 = 2 where {ONE_CONTEXT_RUN}"
+        ),
+        "every_variant_ranks_the_same_requests": change(
+            f"delete from ablation.context_runs where {ONE_CONTEXT_RUN}"
+        ),
+        "the_bare_model_is_there": change(
+            "update ablation.context_runs set variant = 'barer' where variant = 'bare'"
+        ),
+    },
+    "ablation.context_worth": {
+        "differences_are_of_their_means": change(
+            f"update ablation.context_worth set mean = mean + 0.1 where {ONE_CONTEXT}"
+        ),
+        "intervals_hold_their_difference": change(
+            "update ablation.context_worth set low = difference + 0.1, high = difference + 0.2 "
+            f"where {ONE_CONTEXT}"
+        ),
+        "every_context_is_asked_both_ways": change(
+            f"delete from ablation.context_worth where {ONE_CONTEXT}"
+        ),
     },
     "evaluation.calibration": {
         "shares_are_in_0_to_1": change(

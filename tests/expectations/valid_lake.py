@@ -15,12 +15,20 @@ from qilin_dagster import comparisons, propensities
 from qilin_dagster.assets import ablation
 from qilin_dagster.assets.training import RECIPES
 from qilin_dagster.calibration import calibration
+from qilin_dagster.cold_start import CURVES_SCHEMA, cold_start
+from qilin_dagster.context_worth import RUNS_SCHEMA, context_worth, variants
 from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.examples import examples
 from qilin_dagster.features import build_features, statistics_rows, vocabulary_rows
 from qilin_dagster.image_facts import build_images, fingerprints
 from qilin_dagster.image_worth import image_worth
-from qilin_dagster.leaderboard import leaderboard, read_candidates, read_runs
+from qilin_dagster.leaderboard import (
+    Candidates,
+    ScoredRun,
+    leaderboard,
+    read_candidates,
+    read_runs,
+)
 from qilin_dagster.note_images import build_note_images
 from qilin_dagster.note_tokens import build_note_tokens
 from qilin_dagster.note_words import build_note_words
@@ -28,6 +36,7 @@ from qilin_dagster.per_request import per_request, read_per_request
 from qilin_dagster.retrieval import RECALL_AT, retrieval, retrieval_table
 from qilin_dagster.slices import slices
 from qilin_dagster.sources.twin import write_twin
+from qilin_dagster.unbiased import twin_truth, unbiased
 from tests.conftest import build_views
 
 SCALE = 0.004
@@ -53,7 +62,7 @@ def build(folder: Path) -> duckdb.DuckDBPyConnection:
         _store_features(connection, words, task, folder)
     _store_note_tokens(connection, folder)
     _store_note_images(connection, folder)
-    _store_runs(connection)
+    _store_runs(connection, folder)
     _store_retrieval(connection)
     for relation in relations(connection):
         connection.execute(f"create table valid_{relation} as from {relation}")
@@ -203,7 +212,7 @@ def _store_retrieval(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("create table evaluation.retrieval as from found_rows")
 
 
-def _store_runs(connection: duckdb.DuckDBPyConnection) -> None:
+def _store_runs(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
     connection.execute("select setseed(0.5)")
     named = [("training", recipe) for recipe in RECIPES]
     named += [("ablation", recipe) for recipe in ablation.RECIPES]
@@ -239,6 +248,7 @@ def _store_runs(connection: duckdb.DuckDBPyConnection) -> None:
         for task in TASKS
     ]
     _store(connection, "image_worth", worth, "ablation")
+    _store_lab(connection, tasks, folder)
     # Two evaluations of the same runs.
     connection.execute(
         """
@@ -258,6 +268,48 @@ def _store_runs(connection: duckdb.DuckDBPyConnection) -> None:
             as s(subject)
         """
     )
+
+
+def _store_lab(
+    connection: duckdb.DuckDBPyConnection,
+    tasks: dict[Task, tuple[Candidates, list[ScoredRun]]],
+    folder: Path,
+) -> None:
+    """Runs without the position, cold start, context: of scores drawn at random."""
+    truth = twin_truth(folder / "data")
+    assert truth is not None
+    _store(
+        connection, "unbiased", [unbiased(connection, task, *tasks[task], truth) for task in TASKS]
+    )
+    cold = [cold_start(connection, task, *tasks[task]) for task in TASKS]
+    _store(connection, "cold_start", cold)
+    curves = [
+        {name: row[name] for name in CURVES_SCHEMA.names if name in row}
+        | {"ranker": "bm25", "based_on": "content", "train_share": share}
+        | {"n_fit_requests": round(100 * share)}
+        for table in cold
+        for row in table.to_pylist()
+        if row["run"] == "bm25"
+        for share in (1.0, 0.5)
+    ]
+    _store(
+        connection, "cold_start", [pa.Table.from_pylist(curves, schema=CURVES_SCHEMA)], "ablation"
+    )
+    draw = np.random.default_rng(5)
+    rows = [
+        {"task": task, "variant": variant, "seed": seed, "row_number": row, "user_idx": user}
+        | {name: float(draw.random()) for name in RUNS_SCHEMA.names[5:]}
+        for task in TASKS
+        for variant in variants(task)
+        for seed in (5, 6)
+        for row, user in connection.execute(
+            "select row_number, user_idx from core.requests where source_table = $1 order by 1",
+            [f"{task}_test"],
+        ).fetchall()
+    ]
+    runs = pa.Table.from_pylist(rows, schema=RUNS_SCHEMA)
+    _store(connection, "context_runs", [runs], "ablation")
+    _store(connection, "context_worth", [context_worth(runs, task) for task in TASKS], "ablation")
 
 
 def _store(

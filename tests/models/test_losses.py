@@ -85,18 +85,6 @@ def test_corrected_clicks_are_right_on_average():
     assert right.mean().item() == pytest.approx(0.4, abs=0.01)
 
 
-def test_trust_is_taken_off_before_weighing():
-    """Clicked with 0.6 if attractive and 0.2 if not, as the place is trusted; attraction 0.4."""
-    draw = torch.Generator().manual_seed(1)
-    attractive = torch.rand(200_000, generator=draw) < 0.4
-    p = torch.where(attractive, 0.6, 0.2)
-    clicks = (torch.rand(200_000, generator=draw) < p).float()
-    at, trust = torch.full_like(clicks, 0.6), torch.full_like(clicks, 0.2)
-    corrected = corrected_clicks(clicks, at, clip=0.1, trust_B=trust)
-    assert corrected.mean().item() == pytest.approx(0.4, abs=0.01)
-    assert corrected_clicks(clicks, at, clip=0.1).mean().item() > 0.55
-
-
 def test_corrected_losses_are_the_plain_ones_where_nothing_is_corrected():
     score, label = torch.tensor([0.3, -0.2, 0.8, 0.1, 0.0]), torch.tensor([1.0, 0, 0, 1, 0])
     request, place = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([0, 1, 2, 0, 1])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from models.click_models import (
     cascade,
@@ -11,6 +12,7 @@ from models.click_models import (
     mixed_position_based,
     position_based,
     regression_em,
+    top_down,
     user_browsing,
 )
 from models.click_models.intervention_harvesting import NotConnected
@@ -244,3 +246,25 @@ def test_a_selected_request_without_a_click_is_refused() -> None:
                 "is_selected": np.ones(50, dtype=bool),
             }
         )
+
+
+def test_the_gradient_of_readers_who_go_down_is_that_of_their_likelihood(lists: Sessions) -> None:
+    few = lists.take(np.arange(25))
+    rng = np.random.default_rng(1)
+    attraction, after = (
+        torch.tensor(rng.uniform(0.1, 0.8, len(few.place)), requires_grad=True) for _ in range(2)
+    )
+    go_on = torch.tensor(0.8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda a, b, c: top_down.log_likelihood(few, a, b, c), (attraction, after, go_on)
+    )
+
+
+def test_a_fit_that_begins_at_another_ends_where_it_would(
+    lists: Sessions, mixed: MixedPositionBased
+) -> None:
+    few = lists.take(np.arange(2_500))
+    cold, warm = mixed_position_based.fit(few), mixed_position_based.fit(few, mixed)
+    np.testing.assert_allclose(warm.curve.estimate, cold.curve.estimate, rtol=5e-3)
+    other = few.with_covariates(few.covariate_names[:-1])
+    assert len(mixed.parameters_of(other)) == len(mixed.maximum.parameters) - 1

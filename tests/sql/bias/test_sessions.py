@@ -3,6 +3,7 @@
 from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
 
 from tests import published_log
@@ -210,3 +211,41 @@ def test_query_overlap_of_feed(given: Given) -> None:
         ("before", False, 2, 0.25),
         ("before", True, 1, pytest.approx(2 / 3)),
     ]
+
+
+def test_session_effect(given: Given) -> None:
+    # Some users click both notes of the first search and one of two in the second, others one of
+    # four in each of three. Unadjusted, late searches are those of the others.
+    log = published_log.quiet()
+    kinds = (["xx", "x."], ["x...", ".x..", "..x."])
+    # Five users of each kind: below ten nothing is said.
+    pictures = {user: kinds[user % 2] for user in range(10)}
+    log["search_train"] = [
+        published_log.search(
+            "search_train",
+            10 * user + n,
+            user,
+            published_log.page("search_train", picture, 60 * n, notes=range(len(picture))),
+        )
+        for user, found in pictures.items()
+        for n, picture in enumerate(found)
+    ]
+    rows = {
+        row[0]: row[1:]
+        for row in given(log, "bias.session_effect")
+        .execute(
+            "select adjusted_for, n_requests, n_users, change_per_step, change_per_step_low "
+            "from bias.session_effect where channel = 'search'"
+        )
+        .fetchall()
+    }
+    # Steps 0, 1 and 0, 1, 2, their mean 0.8; rates 1, 1/2 and 1/4 three times, their mean 0.45.
+    # Sum of products -0.55, of squares 2.8.
+    assert rows["nothing"][:3] == (25, 10, pytest.approx(-0.55 / 2.8))
+    assert rows["nothing"][3] < -0.55 / 2.8
+    # Within the first: steps -1/2, 1/2, rates 1/4, -1/4; in the others no change: -0.25 / 2.5.
+    # Errors summed by user: -0.2 and 0.2; over squares of 12.5 in all, ten users.
+    assert rows["user"][:3] == (20, 10, pytest.approx(-0.1))
+    assert rows["user"][3] == pytest.approx(-0.1 - 1.96 * np.sqrt(10 * 0.04 * 10 / 9) / 12.5)
+    assert rows["user, query source"][2] == pytest.approx(-0.1)
+    assert rows["session, query source, places"][:2] == (20, 10)
