@@ -7,6 +7,7 @@ import dagster as dg
 from qilin_dagster import automation
 from qilin_dagster.assets import (
     ablation,
+    answers,
     audit,
     evaluation,
     features,
@@ -33,6 +34,7 @@ ASSETS: Sequence[dg.AssetsDefinition] = [
     *training.rankers,
     *evaluation.tables,
     *ablation.tables,
+    *answers.tables,
     reports.overview,
     reports.position_bias,
 ]

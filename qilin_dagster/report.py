@@ -18,6 +18,8 @@ import duckdb
 
 from qilin_dagster import report_quarantine, report_runs
 from qilin_dagster.catalog import load_catalog
+from qilin_dagster.report_answer_texts import answers_section
+from qilin_dagster.report_answers import effect_section
 from qilin_dagster.report_audit import AUDIT_QUERY, audit_section
 from qilin_dagster.report_bias import (
     answers,
@@ -254,6 +256,13 @@ QUERIES = {
     },
     "core.images": IMAGES_QUERY,
     **{f"ablation.{name}": f"from ablation.{name}" for name in ABLATIONS},
+    **{
+        f"evaluation.answer_{name}": f"from evaluation.answer_{name}"
+        for name in (
+            *("effects", "balance", "overlap", "refutations"),
+            *("metrics", "feedback"),
+        )
+    },
     "evaluation.checks": "from evaluation.checks",
     "evaluation.audit": AUDIT_QUERY,
     "evaluation.data_drift": "from evaluation.data_drift",
@@ -447,6 +456,8 @@ def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
         positions(numbers),
         session_positions(numbers),
         answers(numbers),
+        effect_section(numbers),
+        answers_section(numbers),
         transitions(numbers),
         *bias_lab(numbers, BIAS_VIEWS),
         *([anchors()] if numbers["evaluation.leaderboard"].rows else []),

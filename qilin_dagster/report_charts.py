@@ -411,6 +411,47 @@ def leaderboard_chart(
     return _finished(chart.properties(height=27 * len(runs)))
 
 
+def effects_chart(points: Sequence[Row]) -> dict[str, Any]:
+    """Estimates with their intervals, a line for each, in the order given; ``kind`` is raw or
+    adjusted."""
+    import altair as alt
+
+    base = alt.Chart(alt.InlineData(values=list(points))).encode(
+        y=alt.Y(
+            "estimator:N",
+            title=None,
+            sort=[point["estimator"] for point in points],
+            axis=alt.Axis(labelColor=_colour("ink"), labelLimit=260, ticks=False),
+        ),
+        color=alt.Color(
+            "kind:N",
+            legend=None,
+            scale=alt.Scale(
+                domain=["raw", "adjusted"], range=[_colour("muted"), _colour("search")]
+            ),
+        ),
+    )
+    none = (
+        alt.Chart(alt.InlineData(values=[{"value": 0}]))
+        .mark_rule(strokeDash=[3, 3], color=_colour("muted"))
+        .encode(x="value:Q")
+    )
+    intervals = base.mark_rule(strokeWidth=5, opacity=0.3).encode(
+        x=alt.X("low:Q", title="Clicks more (right) or fewer (left) with an answer"), x2="high:Q"
+    )
+    dots = base.mark_point(filled=True, size=62, opacity=1).encode(
+        x="value:Q",
+        tooltip=[
+            alt.Tooltip("estimator:N", title="Estimator"),
+            alt.Tooltip("value:Q", title="Effect", format=".3f"),
+            alt.Tooltip("low:Q", title="Low", format=".3f"),
+            alt.Tooltip("high:Q", title="High", format=".3f"),
+        ],
+    )
+    chart = alt.layer(none, intervals, dots)
+    return _finished(chart.properties(height=24 * len(points)))
+
+
 def difference_chart(rows: Sequence[Row], metric_title: str) -> dict[str, Any]:
     """Differences by context, alone and left out, a panel for each task (``panel``)."""
     import altair as alt

@@ -24,6 +24,10 @@ class Settings:
     ``checkpoint`` is what the text rankers start from: a local folder with a BERT, or a name of
     the hub that ``hf download`` has fetched; None for small new ones. ``vlm_checkpoint`` is the
     same for the vision-language ranker and the visual features: a Qwen-VL.
+    ``generator`` writes answers anew: "extractive" or None, a causal language model as a folder or
+    a fetched name, or the address of a server, whose model is ``generator_model``; its key is read
+    from QILIN_GENERATOR_KEY when it is needed. ``answer_encoder`` is what BERTScore compares by, a
+    folder or a fetched name; None for the encoder of the lake's bi-encoder.
     ``max_quarantined`` is the share of a published table above which a build stops, 0 to 1 (None:
     see quarantine.py); with ``is_strict`` it stops at the first row set aside. ``notify`` is the
     web address or the command that is told of a failed run, see notifier.py.
@@ -39,6 +43,9 @@ class Settings:
     device: str = "auto"
     checkpoint: str | None = None
     vlm_checkpoint: str | None = None
+    generator: str | None = None
+    generator_model: str | None = None
+    answer_encoder: str | None = None
     max_quarantined: float | None = None
     is_strict: bool = False
     notify: str | None = None
@@ -59,6 +66,9 @@ class Settings:
             device=os.environ.get("QILIN_DEVICE") or "auto",
             checkpoint=os.environ.get("QILIN_CHECKPOINT") or None,
             vlm_checkpoint=os.environ.get("QILIN_VLM_CHECKPOINT") or None,
+            generator=os.environ.get("QILIN_GENERATOR") or None,
+            generator_model=os.environ.get("QILIN_GENERATOR_MODEL") or None,
+            answer_encoder=os.environ.get("QILIN_ANSWER_ENCODER") or None,
             max_quarantined=_share("QILIN_MAX_QUARANTINED"),
             is_strict=_switch("QILIN_STRICT"),
             notify=os.environ.get("QILIN_NOTIFY") or None,

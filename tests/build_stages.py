@@ -22,12 +22,15 @@ import polars  # noqa: F401
 import torch._dynamo  # noqa: F401  # By torch.use_deterministic_algorithms.
 import vl_convert  # noqa: F401
 
+import models.answers.bert_score
 import models.bi_encoder
 import models.bm25
 import models.cross_encoder
 import models.dcn_v2_training
 import models.note_index
 import models.words  # noqa: F401
+import qilin_dagster.answer_effect
+import qilin_dagster.answer_scores
 import qilin_dagster.audit
 import qilin_dagster.leaderboard
 import qilin_dagster.report
@@ -36,6 +39,7 @@ from models import recipes
 from models.recipes import BM25Recipe, DCNV2Recipe, Encoder, Recipe, VLMRecipe
 from qilin_dagster.assets import (
     ablation,
+    answers,
     audit,
     evaluation,
     features,
@@ -142,7 +146,7 @@ def stages(data: Path, lake: Path) -> Iterator[tuple[str, Callable[[], object]]]
     yield "audit", lambda: run(audit.audit)
     yield "features", lambda: run(*propensity.tables, *features.tables)
     yield "training", lambda: run(*rankers)
-    yield "evaluation", lambda: run(*evaluation.tables, ablation.image_worth)
+    yield "evaluation", lambda: run(*evaluation.tables, ablation.image_worth, *answers.tables)
     yield "reports", lambda: run(reports.overview, reports.position_bias)
     yield "serve", engine.serve
 

@@ -33,6 +33,7 @@ HEAVY = (
     "pandas",
     "altair",
     "sklearn",
+    "scipy",
 )
 
 

@@ -78,6 +78,26 @@ create table ablation.image_worth (
     run varchar, against varchar, mean double, mean_against double, difference double, low double,
     high double, p_value double, p_holm double, is_told_apart boolean, n_requests bigint,
     n_users bigint);
+create table evaluation.answer_effects (
+    outcome varchar, estimator varchar, effect_on varchar, query_form varchar, estimate double,
+    standard_error double, low double, high double, mean_hidden double, e_value double,
+    e_value_of_interval double, robustness_value double, robustness_value_of_interval double,
+    n_shown bigint, n_hidden bigint, n_users bigint, caution varchar);
+create table evaluation.answer_balance (
+    covariate varchar, mean_shown double, mean_hidden double, difference_before double,
+    difference_weighted double, difference_matched double);
+create table evaluation.answer_overlap (
+    bin bigint, propensity_from double, propensity_to double, n_shown bigint, n_hidden bigint,
+    mean_propensity double, shown_share double);
+create table evaluation.answer_refutations (
+    outcome varchar, refutation varchar, expected double, estimate double, low double, high double,
+    n_requests bigint, n_draws bigint, is_as_expected boolean);
+create table evaluation.answer_metrics (
+    context varchar, metric varchar, generator varchar, how varchar, value double, low double,
+    high double, n_requests bigint, n_without_answer bigint);
+create table evaluation.answer_feedback (
+    context varchar, metric varchar, flag varchar, mean_with double, mean_without double,
+    auc double, low double, high double, n_with bigint, n_without bigint);
 create table ablation.context_worth (
     task varchar, context varchar, design varchar, metric varchar, mean double,
     mean_against double, difference double, low double, high double, p_value double,
@@ -112,7 +132,7 @@ create table evaluation.audit (
 """
 
 # Of a page with everything on it.
-N_PLOTS = 26
+N_PLOTS = 27
 COVER = "data:image/jpeg;base64,/9j/4AAQ"
 # (source table, channel, requests)
 REQUESTS = [
@@ -268,6 +288,39 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
             ("search", 7, "上海 咖啡", 11, "标题|一", COVER, 1, True, "bm25", 1.5, 2),
             ("search", 7, "上海 咖啡", 12, "另一个", None, 2, False, "bm25", 2.5, 1),
         ],
+    )
+    effect = (-0.2, 0.05, -0.3, -0.1, 2.9, 1.4, 1.3, 0.05, 0.03, 29, 41, 50, "")
+    insert(
+        "evaluation.answer_effects",
+        [
+            ("n_clicks", "raw difference", "all", "all", -0.5, *effect[1:]),
+            ("n_clicks", "doubly robust", "all", "all", *effect),
+            ("n_clicks", "doubly robust", "shown", "all", *effect),
+            ("is_abandoned", "doubly robust", "all", "all", *effect[:-1], "only | some"),
+            ("n_clicks", "doubly robust", "all", "how to", *effect),
+        ],
+    )
+    insert("evaluation.answer_balance", [("query_length", 0.3, -0.2, 0.5, 0.04, None)])
+    insert(
+        "evaluation.answer_overlap",
+        [(1, 0.0, 0.1, 9, 41, 0.06, 0.18), (2, 0.1, 0.2, 20, 0, 0.15, 1.0)],
+    )
+    insert(
+        "evaluation.answer_refutations",
+        [("n_clicks", "placebo treatment", 0.0, 0.02, -0.05, 0.09, 70, 10, True)],
+    )
+    scored = ("rouge_l_characters", "extractive", "letters | digits")
+    insert(
+        "evaluation.answer_metrics",
+        [
+            ("none", *scored, 0.17, 0.15, 0.19, 29, 0),
+            ("referred notes", *scored, 0.42, 0.40, 0.44, 28, 1),
+            ("as shown", "n_characters", "as shown", "letters", 121.0, 110.0, 130.0, 29, 0),
+        ],
+    )
+    insert(
+        "evaluation.answer_feedback",
+        [("as shown", "n_characters", "is_body_clicked", 130, 110, 0.58, 0.48, 0.68, 9, 20)],
     )
     insert("core.images", [(11, 1, True, None), (12, 1, False, "image is missing")])
     worth = ("mrr@10", "vlm", "vlm_text_only", 0.53, 0.5, 0.03, 0.01, 0.05, 0.002)

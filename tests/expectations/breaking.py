@@ -331,6 +331,21 @@ BREAKS: dict[str, dict[str, Break]] = {
             "update core.answers set reference_note_list = [1] where not is_shown"
         ),
     },
+    "core.answer_requests": {
+        "one_row_per_answer_request": change("delete from core.answer_requests where not is_shown"),
+        "treatment_is_that_of_the_answers": change(
+            "update core.answer_requests set is_shown = not is_shown"
+        ),
+        "outcomes_are_those_of_the_request": change(
+            "update core.answer_requests set n_impressions = n_impressions + 1"
+        ),
+        "abandoned_means_no_click": change(
+            "update core.answer_requests set is_abandoned = not is_abandoned"
+        ),
+        "what_went_before_is_not_of_this_request": change(
+            "update core.answer_requests set previous_gap_s = -1"
+        ),
+    },
     "core.notes": {
         "every_published_note_is_here": change("delete from core.notes where note_idx = 7"),
         "note_key_is_unique": change(

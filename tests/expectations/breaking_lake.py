@@ -94,7 +94,118 @@ ONE_WORTH = (
     "rowid = (select min(rowid) from ablation.image_worth where slice = 'all' and low is not null)"
 )
 ONE_IMAGE = "rowid = (select min(rowid) from core.images where is_readable)"
+ONE_EFFECT = (
+    "rowid = (select min(rowid) from evaluation.answer_effects where estimator = 'doubly robust')"
+)
+RAW_EFFECT = "estimator = 'raw difference' and query_form = 'all' and outcome = 'n_clicks'"
+ONE_PASSAGE = (
+    "rowid = (select min(rowid) from evaluation.answer_passages where context = 'referred notes')"
+)
+ONE_TEXT = "rowid = (select min(rowid) from evaluation.answer_texts where context = 'none')"
+ONE_SHARE = (
+    "rowid = (select min(rowid) from evaluation.answer_metrics where metric = 'rouge_l_words')"
+)
+ONE_FLAG = "rowid = (select min(rowid) from evaluation.answer_feedback)"
 BREAKS: dict[str, dict[str, Break]] = {
+    "evaluation.answer_passages": {
+        "passages_are_numbered_without_gap": change(
+            f"update evaluation.answer_passages set passage_n = 77 where {ONE_PASSAGE}"
+        ),
+        "passages_have_text": change(
+            f"update evaluation.answer_passages set passage = '' where {ONE_PASSAGE}"
+        ),
+        "referred_notes_are_those_of_the_answer": change(
+            f"update evaluation.answer_passages set note_idx = 987654321 where {ONE_PASSAGE}"
+        ),
+        "only_answered_requests_are_asked": change(
+            "insert into evaluation.answer_passages select 987654321, 'bm25', 1, note_idx, "
+            f"passage, is_cut from evaluation.answer_passages where {ONE_PASSAGE}"
+        ),
+    },
+    "evaluation.answer_texts": {
+        "an_answer_or_a_reason": change(
+            f"update evaluation.answer_texts set answer_written = null where {ONE_TEXT}"
+        ),
+        "written_from_its_passages": change(
+            f"update evaluation.answer_texts set n_passages = 3 where {ONE_TEXT}"
+        ),
+        "every_context_has_every_request": change(
+            f"delete from evaluation.answer_texts where {ONE_TEXT}"
+        ),
+        "most_requests_are_answered": change(
+            "insert into evaluation.answer_texts select 10000000 + n, 'none', 'g', null, 0, 'why' "
+            "from (select unnest(range(101)) as n) as more",
+            "every_context_has_every_request",
+        ),
+    },
+    "evaluation.answer_metrics": {
+        "intervals_hold_their_value": change(
+            f"update evaluation.answer_metrics set low = value + 0.01 where {ONE_SHARE}"
+        ),
+        "shares_lie_in_0_to_1": change(
+            f"update evaluation.answer_metrics set value = 1.2, high = 1.3 where {ONE_SHARE}"
+        ),
+        "all_was_asked_in_each_context": change(
+            f"update evaluation.answer_metrics set n_requests = 9999 where {ONE_SHARE}"
+        ),
+    },
+    "evaluation.answer_feedback": {
+        "intervals_hold_their_auc": change(
+            f"update evaluation.answer_feedback set low = auc + 0.2 where {ONE_FLAG}"
+        ),
+        "agreement_is_a_chance": change(
+            f"update evaluation.answer_feedback set auc = 1.2, high = 1.3 where {ONE_FLAG}"
+        ),
+        "both_sides_are_there": change(
+            f"update evaluation.answer_feedback set n_with = 1 where {ONE_FLAG}"
+        ),
+    },
+    "evaluation.answer_effects": {
+        "intervals_hold_their_estimate": change(
+            f"update evaluation.answer_effects set low = estimate + 0.1 where {ONE_EFFECT}"
+        ),
+        "the_raw_difference_stands_beside": change(
+            f"delete from evaluation.answer_effects where {RAW_EFFECT}"
+        ),
+        "nothing_is_estimated_from_few": change(
+            f"update evaluation.answer_effects set n_hidden = 3 where {ONE_EFFECT}"
+        ),
+        "groups_are_parts_of_the_sample": change(
+            f"update evaluation.answer_effects set n_shown = 1000000 where {ONE_EFFECT}"
+        ),
+    },
+    "evaluation.answer_balance": {
+        "differences_have_the_sign_of_their_means": change(
+            "update evaluation.answer_balance set difference_before = -difference_before"
+        ),
+        "weighting_brings_the_groups_closer": change(
+            "update evaluation.answer_balance set difference_weighted = 2 * difference_before"
+        ),
+    },
+    "evaluation.answer_overlap": {
+        "every_request_is_in_one_bin": change(
+            "update evaluation.answer_overlap set n_shown = n_shown + 1000000 where bin = 1"
+        ),
+        "chances_lie_in_their_bin": change(
+            "update evaluation.answer_overlap set mean_propensity = propensity_to + 0.01 "
+            "where n_shown > 0"
+        ),
+        "chances_come_true": change(
+            "update evaluation.answer_overlap set n_hidden = 0, n_shown = 100, shown_share = 1, "
+            "mean_propensity = 0.15 where bin = 2",
+            "every_request_is_in_one_bin",
+        ),
+    },
+    "evaluation.answer_refutations": {
+        "verdicts_follow_from_the_interval": change(
+            "update evaluation.answer_refutations set low = expected + 1, high = expected + 2 "
+            "where refutation = 'placebo treatment'"
+        ),
+        "the_estimate_is_not_refuted": change(
+            "update evaluation.answer_refutations set low = expected + 1, high = expected + 2, "
+            "is_as_expected = false where refutation = 'placebo treatment'"
+        ),
+    },
     "features.note_images": {
         "covers_are_the_first_readable_images": change(
             f"update features.note_images set image_n = 2 where {ONE_COVER}",

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from models.answers.extractive import Extractive
 from models.recipes import TASKS, Task
-from qilin_dagster import comparisons, propensities
+from qilin_dagster import answer_effect, answer_scores, answer_texts, comparisons, propensities
 from qilin_dagster.assets import ablation
 from qilin_dagster.assets.training import RECIPES
 from qilin_dagster.calibration import calibration
@@ -64,6 +65,8 @@ def build(folder: Path) -> duckdb.DuckDBPyConnection:
     _store_note_images(connection, folder)
     _store_runs(connection, folder)
     _store_retrieval(connection)
+    _store_answer_effects(connection)
+    _store_answers(connection, folder)
     for relation in relations(connection):
         connection.execute(f"create table valid_{relation} as from {relation}")
     return connection
@@ -210,6 +213,54 @@ def _store_retrieval(connection: duckdb.DuckDBPyConnection) -> None:
     ]
     found_rows = retrieval_table(rows)  # noqa: F841 # DuckDB reads it by name
     connection.execute("create table evaluation.retrieval as from found_rows")
+
+
+def _store_answer_effects(connection: duckdb.DuckDBPyConnection) -> None:
+    """Effects on an answer sample of eight copies, so that there is enough to estimate from."""
+    connection.execute(
+        """
+        insert into core.answer_requests by name
+        select a.* replace (request_id + n * 1000000 as request_id, user_idx + n * 1000 as user_idx)
+        from core.answer_requests as a, (select unnest(range(1, 8)) as n) as copies
+        """
+    )
+    study = answer_effect.read_study(connection)
+    for name in ("effects", "balance", "overlap"):
+        _store(connection, f"answer_{name}", [getattr(answer_effect, f"answer_{name}")(study)])
+    found = {"outcome": "n_clicks", "estimate": 0.1, "low": -0.1, "high": 0.3, "n_requests": 100}
+    refutations = [
+        {**found, "refutation": name, "expected": 0.0, "n_draws": 10, "is_as_expected": True}
+        for name in ("placebo treatment", "subset of users")
+    ]
+    rows = pa.Table.from_pylist(refutations, schema=answer_effect.REFUTATIONS)
+    _store(connection, "answer_refutations", [rows])
+
+
+def _store_answers(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    """Answers written by copying, from notes drawn at random and from those referred to."""
+    asked = answer_texts.Asked.read(connection)
+    notes = connection.execute(
+        "select note_idx from core.notes where note_title is not null order by 1 limit 40"
+    ).fetchnumpy()["note_idx"]
+    found = {answer_texts.BM25: [notes[:3] for _ in asked.request_id]}
+    passages = answer_texts.answer_passages(connection, asked, found)
+    _store(connection, "answer_passages", [passages])
+    texts = answer_texts.answer_texts(
+        asked,
+        passages,
+        Extractive(),
+        folder / "answers",
+        print,
+        lacking=[answer_texts.BI_ENCODER],
+    )
+    _store(connection, "answer_texts", [texts])
+    pairs = answer_scores.read_pairs(connection)
+    _store(connection, "answer_metrics", [answer_scores.answer_metrics(pairs, None)])
+    agreement = {"context": "none", "metric": "n_characters", "mean_with": 20.0, "auc": 0.6}
+    agreement |= {"mean_without": 18.0, "low": 0.5, "high": 0.7, "n_with": 9, "n_without": 30}
+    rows = [agreement | {"flag": flag} for flag in answer_scores.FLAGS]
+    feedback = pa.Table.from_pylist(rows, schema=answer_scores.FEEDBACK)
+    _store(connection, "answer_feedback", [feedback])
 
 
 def _store_runs(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
