@@ -29,7 +29,8 @@ class Settings:
     from QILIN_GENERATOR_KEY when it is needed. ``answer_encoder`` is what BERTScore compares by, a
     folder or a fetched name; None for the encoder of the lake's bi-encoder.
     ``max_quarantined`` is the share of a published table above which a build stops, 0 to 1 (None:
-    see quarantine.py); with ``is_strict`` it stops at the first row set aside.
+    see quarantine.py); with ``is_strict`` it stops at the first row set aside. ``notify`` is the
+    web address or the command that is told of a failed run, see notifier.py.
     """
 
     data: Path | None
@@ -47,6 +48,7 @@ class Settings:
     answer_encoder: str | None = None
     max_quarantined: float | None = None
     is_strict: bool = False
+    notify: str | None = None
 
     @classmethod
     def from_environment(cls) -> "Settings":
@@ -69,6 +71,7 @@ class Settings:
             answer_encoder=os.environ.get("QILIN_ANSWER_ENCODER") or None,
             max_quarantined=_share("QILIN_MAX_QUARANTINED"),
             is_strict=_switch("QILIN_STRICT"),
+            notify=os.environ.get("QILIN_NOTIFY") or None,
         )
 
     def data_folder(self) -> Path:

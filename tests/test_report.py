@@ -131,11 +131,16 @@ create table evaluation.history (
 create table evaluation.checks (
     asset varchar, check_name varchar, severity varchar, passed boolean,
     unexpected_count bigint, why varchar, observed varchar);
+create table evaluation.data_drift (
+    profile_n bigint, data_fingerprint varchar, subject varchar, item varchar, n_requests bigint,
+    value double, standard_error double, previous_value double, is_moved boolean, moved varchar);
 create table evaluation.audit (
     check_n bigint, subject varchar, name varchar, about varchar, expected varchar,
     measured varchar, value double, verdict varchar, what_to_do varchar);
 """
 
+# Of a page with everything on it.
+N_PLOTS = 27
 COVER = "data:image/jpeg;base64,/9j/4AAQ"
 # (source table, channel, requests)
 REQUESTS = [
@@ -287,7 +292,10 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
     )
     insert(
         "evaluation.examples",
-        [("search", 7, "上海 咖啡", 11, "标题|一", COVER, 1, True, "bm25", 1.5, 1)],
+        [
+            ("search", 7, "上海 咖啡", 11, "标题|一", COVER, 1, True, "bm25", 1.5, 2),
+            ("search", 7, "上海 咖啡", 12, "另一个", None, 2, False, "bm25", 2.5, 1),
+        ],
     )
     effect = (-0.2, 0.05, -0.3, -0.1, 2.9, 1.4, 1.3, 0.05, 0.03, 29, 41, 50, "")
     insert(
@@ -392,6 +400,14 @@ def fill(connection: duckdb.DuckDBPyConnection) -> None:
         "evaluation.history",
         [(1, written_at, "f", "search", "bm25", "model", "mrr@10", 0.5, 0.4, 0.6)],
     )
+    moved = "the click rate in search went from 20.00% to 21.14%"
+    insert(
+        "evaluation.data_drift",
+        [
+            (1, "e", "click rate", "search", 400, 0.2, 0.001, None, False, None),
+            (2, "f", "click rate", "search", 572, 0.2114, 0.001, 0.2, True, moved),
+        ],
+    )
     insert("evaluation.checks", CHECKS)
     insert("evaluation.audit", AUDIT)
 
@@ -437,6 +453,7 @@ def provenance(**changes: Any) -> Provenance:
             "search_train: 8 hours ahead of recommendation; taken back.",
         ],
         "data_path_note": "folder given with --data",
+        "seed": 4711,
     }
     return Provenance(**(values | changes))
 
@@ -488,7 +505,7 @@ def test_page_is_well_formed_and_every_number_of_the_lake_is_on_it(
     html, markdown = written(lake, tmp_path)
     page = Page(html)
     assert page.open_tags == []
-    assert len(page.specs) == 15
+    assert len(page.specs) == N_PLOTS
     for text in (page.text, markdown):
         for expected in (
             "1,517",  # requests in all
@@ -802,5 +819,5 @@ def test_browser_draws_all_plots_without_an_error_or_a_sideways_scroll(
     title = re.search(r"<title>(.*?)</title>", done.stdout)
     assert title, done.stderr
     assert "ERROR" not in title[1]
-    assert "MENU WORKS SVG 15 OVERFLOW 0" in title[1]
+    assert f"MENU WORKS SVG {N_PLOTS} OVERFLOW 0" in title[1]
     assert not re.findall(r"CONSOLE.*", done.stderr)
