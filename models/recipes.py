@@ -20,8 +20,11 @@ class BM25Recipe:
 
     name: str
     task: Task
+    # How soon more of the same word counts no more.
     k1: float = 1.5
+    # How much long notes are held back: 0 not at all, 1 in proportion to their length.
     b: float = 0.75
+    # What a word of most notes weighs, as a share of the mean weight.
     epsilon: float = 0.25
 
 
@@ -29,21 +32,27 @@ class BM25Recipe:
 class DCNV2Architecture:
     """What `models.dcn_v2.DCNV2` looks like, apart from the sizes that come from the data."""
 
+    # Numbers that stand for one id.
     embedding_dim: int = 16
+    # Layers that multiply features with each other.
     n_cross: int = 3
     # matrix: full (eq. 1); low_rank: a product of two thin matrices (eq. 2); mixture: several of
     # them, gated (eq. 3). The last two pay where the input is wide.
     cross: Literal["matrix", "low_rank", "mixture"] = "matrix"
+    # Width of the thin matrices of low_rank and mixture.
     cross_rank: int = 64
+    # Gated products of a mixture.
     n_experts: int = 4
     # Widths of the deep tower's layers.
     hidden: tuple[int, ...] = (256, 128)
     # parallel: crosses and tower side by side; stacked: the tower on top of the crosses.
     structure: Literal["parallel", "stacked"] = "parallel"
+    # Share of the tower's numbers left out of each training step.
     dropout: float = 0.1
-    # Share of ids shown as unknown while training, so that the model can do without them: most
-    # notes and many categories of the test rows never occur in the training rows.
+    # Share of categories shown as unknown while training, so that the model can do without them:
+    # many of the test rows never occur in the training rows.
     field_unknown_rate: float = 0.05
+    # The same of notes, most of which never occur there.
     note_unknown_rate: float = 0.5
 
 
@@ -67,10 +76,12 @@ class PositionCorrection:
 class Training:
     """What `models.loop.train` does; one seed decides weights, order and dropout."""
 
+    # pointwise: each candidate by itself; listwise: the candidates of a request against each other.
     loss: Literal["pointwise", "listwise"] = "listwise"
     # None: clicks count as they are.
     correction: PositionCorrection | None = None
     seed: int = 7
+    # Passes over the training requests at most.
     max_epochs: int = 30
     # Epochs without a better validation metric before training stops.
     patience: int = 4
@@ -78,17 +89,21 @@ class Training:
     candidates_per_batch: int = 1024
     # Batches whose gradients are added before a step: a larger batch in less memory.
     batches_per_update: int = 1
+    # Step of all weights but those of tables.
     learning_rate: float = 1e-3
     # Of tables with a row per note, whose rows are met at very different rates.
     table_learning_rate: float = 5e-2
     # Updates over which the learning rates rise to their full value.
     warmup_updates: int = 0
+    # Pull of every weight towards 0.
     weight_decay: float = 1e-5
+    # Longer gradients are shortened to this.
     gradient_clip: float = 1.0
     # bf16: products in half precision, weights in full; for GPUs.
     precision: Literal["fp32", "bf16"] = "fp32"
     # Fewer requests than these, with both clicked and unclicked notes, are not worth a model.
     min_fit_requests: int = 50
+    # The same of those on which the epoch is chosen.
     min_validation_requests: int = 10
 
     def cut_for(self, n_processes: int) -> "Training":
@@ -108,9 +123,11 @@ class Training:
 class DCNV2Recipe:
     name: str
     task: Task
+    # Crosses, tower and embeddings.
     architecture: DCNV2Architecture = DCNV2Architecture()
     # What the covers look like, among the dense inputs; nothing where there are no images.
     covers: SeenCovers = "none"
+    # How it is trained.
     training: Training = Training()
 
 
@@ -121,12 +138,17 @@ class Encoder:
     # A local folder or a name of the hub that this machine has; None builds a new one of the sizes
     # below.
     checkpoint: str | None = None
+    # Layers of attention.
     n_layers: int = 2
+    # Numbers that stand for one token; a multiple of the heads.
     width: int = 64
+    # Heads of attention.
     n_heads: int = 2
+    # Share of numbers left out of each training step.
     dropout: float = 0.1
-    # Longer texts lose their end: of the titles of recent clicks, the oldest.
+    # Longer queries lose their end: of the titles of recent clicks, the oldest.
     max_query_tokens: int = 24
+    # Longer notes lose their end.
     max_note_tokens: int = 48
 
 
@@ -136,19 +158,26 @@ class BiEncoderRecipe:
 
     name: str
     task: Task
+    # The BERT.
     encoder: Encoder = Encoder()
+    # A text is the mean of its tokens, or the first of them.
     pooling: Literal["mean", "cls"] = "mean"
     # Cosines are divided by it; learned from this value on, or fixed.
     temperature: float = 0.05
+    # Whether it is learned.
     learns_temperature: bool = True
-    # Of each request and epoch: notes shown and not clicked, and the best by BM25 of all notes,
-    # from a place on: the very best answer the query as a rule, clicked or not.
+    # Notes shown and not clicked, of each request and epoch.
     exposed_negatives: int = 4
+    # Notes that BM25 finds among all, of each request and epoch.
     bm25_negatives: int = 1
+    # They are drawn from this place of BM25's list on: the very best answer the query as a rule,
+    # clicked or not.
     bm25_from: int = 10
+    # Up to this place.
     bm25_to: int = 60
     # What the covers look like, added to the notes' embeddings; nothing where there are no images.
     covers: SeenCovers = "none"
+    # How it is trained.
     training: Training = Training()
 
 
@@ -158,6 +187,7 @@ class CrossEncoderRecipe:
 
     name: str
     task: Task
+    # The BERT.
     encoder: Encoder = Encoder()
     # Longer lists of exposures are drawn from, anew in each epoch.
     list_size: int = 6
@@ -166,6 +196,7 @@ class CrossEncoderRecipe:
     # Tells the encoder which tokens of the note stand in the query, too (Boualili et al. 2020): one
     # that was never pre-trained finds that out too slowly. A checkpoint has no input for it.
     marks_matches: bool = True
+    # How it is trained.
     training: Training = Training()
 
 
@@ -176,18 +207,25 @@ class VisionLanguage:
     # A local folder or a name of the hub that this machine has, of Qwen2-VL, Qwen2.5-VL or
     # Qwen3-VL; None builds a new Qwen2-VL of the sizes below.
     checkpoint: str | None = None
+    # Layers of attention over words and covers.
     n_layers: int = 2
+    # Numbers that stand for one token; a multiple of the heads.
     width: int = 64
+    # Heads of attention.
     n_heads: int = 2
+    # Layers of attention of the part that looks at covers.
     vision_layers: int = 1
+    # Numbers that stand for one patch of a cover.
     vision_width: int = 32
+    # Heads of attention over patches.
     vision_heads: int = 2
     # The state that is scored: of the last token, or the mean of all.
     pooling: Literal["last", "mean"] = "last"
     # What the model is asked to do, in words; one that was never pre-trained does not read it.
     instruction: str = ""
-    # Longer texts lose their end; instruction and query are never cut for a long note.
+    # Longer queries lose their end; instruction and query are never cut for a long note.
     max_query_tokens: int = 24
+    # Longer notes lose their end.
     max_note_tokens: int = 48
     # A cover is scaled to so many tokens at most, its proportions kept; without one there are none.
     max_image_tokens: int = 4
@@ -199,8 +237,11 @@ class VisionLanguage:
 class LoRA:
     """Low-rank matrices beside the attention of the language layers, all else left as it was."""
 
+    # Width of the two matrices.
     rank: int = 16
+    # Their product counts alpha / rank times.
     alpha: int = 32
+    # Share of inputs left out of each training step.
     dropout: float = 0.05
     # Where the machine can: the frozen weights in four bits (NF4, quantised twice), else bfloat16.
     quantizes: bool = True
@@ -212,14 +253,17 @@ class VLMRecipe:
 
     name: str
     task: Task
+    # The Qwen-VL.
     model: VisionLanguage = VisionLanguage()
     # None trains every weight.
     adapter: LoRA | None = None
     covers: SeenCovers = "own"
     reads_text: bool = True
-    # As in the cross-encoder.
+    # As in the cross-encoder: longer lists of exposures are drawn from, anew in each epoch.
     list_size: int = 6
+    # Notes shown in other requests, added to each list.
     other_negatives: int = 0
+    # How it is trained.
     training: Training = Training()
 
 

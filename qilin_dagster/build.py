@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qilin_dagster.errors import InputError
 from qilin_dagster.lake import Lake, LakeError
@@ -81,10 +81,15 @@ def default_keys(lake: Lake) -> "list[dg.AssetKey]":
 
 
 def run_build(
-    settings: Settings, keys: "list[dg.AssetKey] | None", *, wait: bool = False
+    settings: Settings,
+    keys: "list[dg.AssetKey] | None",
+    *,
+    wait: bool = False,
+    is_smoke: bool = False,
 ) -> Outcome:
     """Run the selected assets with their checks; readers see the result when all succeeded.
 
+    With ``is_smoke`` the rankers are the smallest ones, which train in seconds.
     Raises InputError before anything is written when the data folder is unusable, and
     LakeBusyError when another process builds the lake and ``wait`` is not set.
     """
@@ -108,8 +113,16 @@ def run_build(
             asset_selection=default_keys(lake) if keys is None else keys,
             raise_on_error=False,
             # The event log keeps everything; the terminal shows the lines of this project only.
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            tags={"qilin/data": str(settings.data), "qilin/lake": str(settings.lake)},
+            run_config={
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                "ops": _smoke_config(keys) if is_smoke else {},
+            },
+            # A build that is killed at a terminal is for the person there to begin again.
+            tags={
+                "qilin/data": str(settings.data),
+                "qilin/lake": str(settings.lake),
+                "dagster/max_retries": "0",
+            },
         )
         if result.success and lake.tables() and not lake.is_served():
             # Dagster keeps the errors of a run's last step, showing readers the tables, to itself.
@@ -125,11 +138,24 @@ def run_build(
     manifest = lake.manifest("reports.overview")
     wants_report = keys is None or any(key.path[0] == "reports" for key in keys)
     report = (
-        lake.snapshot_folder("reports.overview") / "report.html"
+        lake.snapshot_folder("reports.overview") / "index.html"
         if result.success and manifest is not None and wants_report
         else None
     )
     return Outcome(result.success, tuple(lines), report)
+
+
+def _smoke_config(keys: "list[dg.AssetKey] | None") -> dict[str, Any]:
+    """What the launchpad would say of the selected rankers to make them the smallest ones."""
+    from qilin_dagster.assets import ablation, training
+    from qilin_dagster.assets.hyper_parameters import smoke_of
+
+    return {
+        f"{schema}__{recipe.name}": {"config": smoke_of(recipe)}
+        for schema, made in (("training", training.RECIPES), ("ablation", ablation.RECIPES))
+        for recipe in made
+        if keys is None or any(key.path == [schema, recipe.name] for key in keys)
+    }
 
 
 def _require_usable(settings: Settings) -> None:

@@ -185,6 +185,9 @@ def audit(data: Path | None, as_json: bool, expect: Path | None) -> None:
 @click.option(
     "--strict", is_flag=True, help="Stop at the first row that cannot be used, and name it."
 )
+@click.option(
+    "--smoke", is_flag=True, help="Train the smallest rankers, in seconds each: to try it out."
+)
 @_explains_errors
 def build(
     data: Path | None,
@@ -195,6 +198,7 @@ def build(
     wait: bool,
     max_quarantined: float | None,
     strict: bool,
+    smoke: bool,
 ) -> None:
     """Build the lake: published files, views, features, rankers, evaluation, report."""
     from qilin_dagster.build import run_build, selected_keys
@@ -209,7 +213,7 @@ def build(
     if strict:
         settings = replace(settings, is_strict=True)
     log_to_stderr()
-    outcome = run_build(settings, selected_keys(selects), wait=wait)
+    outcome = run_build(settings, selected_keys(selects), wait=wait, is_smoke=smoke)
     for line in outcome.lines:
         click.echo(line, err=True)
     if outcome.report is not None:
@@ -332,14 +336,38 @@ def evaluate(runs: tuple[Path, ...], qrels: Path, mode: str, as_json: bool) -> N
 @click.option("--open", "open_", is_flag=True, help="Open it in the browser.")
 @_explains_errors
 def report(lake: Path | None, open_: bool) -> None:
-    """Print the path of the newest report."""
+    """Print the path of the newest report, a site of pages that needs no network."""
     from qilin_dagster.lake import Lake
 
     folder = Lake(_settings(lake).lake).for_readers().snapshot_folder("reports.overview")
-    path = folder / "report.html"
+    path = folder / "index.html"
     if open_:
         click.launch(str(path))
     click.echo(str(path))
+
+
+@main.command()
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder with the published tables. [default: QILIN_DATA]",
+)
+@click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_explains_errors
+def doctor(data: Path | None, lake: Path | None, as_json: bool) -> None:
+    """Look at installation, machine, data and lake, and say what to do. Exit code 1 on a fault."""
+    from dataclasses import asdict
+
+    from qilin_dagster.doctor import examine, format_findings
+
+    findings = examine(_settings(lake, data))
+    if as_json:
+        click.echo(json.dumps({"findings": [asdict(one) for one in findings]}, ensure_ascii=False))
+    else:
+        click.echo(format_findings(findings))
+    if any(finding.verdict == "fault" for finding in findings):
+        raise SystemExit(1)
 
 
 @main.command()

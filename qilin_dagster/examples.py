@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from qilin_dagster.note_images import NoteImages
 
-CODE_VERSION = "2"
-N_REQUESTS = 3
+CODE_VERSION = "3"
+N_REQUESTS = 12
 COVER_SIDE = 84  # pixels at most; twice what the page shows, for sharp screens
 
 SCHEMA = pa.schema(

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from models.array_file import whole_file
 from qilin_dagster.lake import Lake, LakeError, Manifest, Written, write_rows
 from qilin_dagster.sources.images import verify_images
+from qilin_dagster.sources.layout import IMAGE_FOLDER
+from qilin_dagster.sources.published import image_parts
 
 if TYPE_CHECKING:
     import duckdb
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 TABLE = "core.images"
 CODE_VERSION = "1"
 # Of the data folder; the paths of the notes begin with it.
-IMAGE_FOLDER = "image"
 # So many are lost at most when a verification is killed.
 IMAGES_AT_ONCE = 20_000
 FACTS = ("width", "height", "n_bytes", "content_hash", "is_readable", "reason")
@@ -62,15 +63,12 @@ def fingerprints(data: Path) -> dict[str, str]:
 
     Names, sizes and times of all files; nothing is opened.
     """
-    folder = data / IMAGE_FOLDER
-    if not folder.is_dir():
-        return {}
     found = {}
-    for part in sorted(entry.name for entry in os.scandir(folder) if entry.is_dir()):
+    for part in image_parts(data):
         digest = hashlib.sha256()
-        for line in sorted(_listing(folder / part, "")):
+        for line in sorted(_listing(data / part, "")):
             digest.update(line.encode(errors="surrogateescape"))
-        found[f"{IMAGE_FOLDER}/{part}"] = digest.hexdigest()[:16]
+        found[part] = digest.hexdigest()[:16]
     return found
 
 

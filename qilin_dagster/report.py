@@ -8,8 +8,8 @@ blocks; both templates walk that list, so the two files cannot tell different st
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,7 @@ from qilin_dagster.report_charts import (
 from qilin_dagster.report_checks import checks_section
 from qilin_dagster.report_cold_start import cold_start_section
 from qilin_dagster.report_context import context_section
+from qilin_dagster.report_drift import drift_section
 from qilin_dagster.report_images import IMAGES_QUERY, images_section
 from qilin_dagster.report_paper import paper_beside_ours
 from qilin_dagster.report_unbiased import unbiased_section
@@ -132,6 +133,10 @@ class Provenance:
     models_not_trained: dict[str, str]  # asset key -> a sentence that says why
     clock_evidence: list[str]
     data_path_note: str
+    # asset key -> what is other than in its recipe, by the launchpad, the seed or a checkpoint
+    recipes_changed: dict[str, str] = field(default_factory=dict)
+    # What decides all that is drawn at random: weights, order, intervals.
+    seed: int | None = None
 
 
 def write_report(connection: duckdb.DuckDBPyConnection, out: Path, provenance: Provenance) -> None:
@@ -157,22 +162,55 @@ def write_page(
     sections: list[Section],
 ) -> None:
     """Write these sections as report.html and report.md into the existing folder `out`."""
-    page = {
-        "provenance": provenance,
-        "title": title,
-        "summary": summary,
-        "facts": facts,
-        "sections": sections,
-        "light": LIGHT,
-        "dark": DARK,
-        "font": FONT,
-        "metric_label": metric_label,
-    }
-    html = _html_environment().get_template("report.html.j2")
-    markdown = _markdown_environment().get_template("report.md.j2")
-    rendered = html.render(page, javascript=charts_javascript())
+    rendered = render_page(provenance, title=title, summary=summary, facts=facts, sections=sections)
+    markdown = (
+        _markdown_environment()
+        .get_template("report.md.j2")
+        .render(provenance=provenance, title=title, summary=summary, sections=sections)
+    )
     (out / "report.html").write_text(rendered, encoding="utf-8")
-    (out / "report.md").write_text(markdown.render(page), encoding="utf-8")
+    (out / "report.md").write_text(markdown, encoding="utf-8")
+
+
+def render_page(
+    provenance: Provenance,
+    *,
+    title: str,
+    summary: str,
+    facts: list[tuple[str, str]],
+    sections: list[Section],
+    tab: str = "",
+    pages: Sequence[Any] = (),
+    before: Any = None,
+    after: Any = None,
+    has_charts: bool = True,
+) -> str:
+    """One self-contained HTML page.
+
+    ``pages`` are the links (file, title, is_current) of the site it belongs to, if any, ``before``
+    and ``after`` its neighbours there; ``tab`` is the title of the browser's tab where it is not
+    that of the page. Scripts for plots are part of a page that ``has_charts`` only.
+    """
+    return (
+        _html_environment()
+        .get_template("report.html.j2")
+        .render(
+            provenance=provenance,
+            title=title,
+            tab=tab or title,
+            summary=summary,
+            facts=facts,
+            sections=sections,
+            pages=pages,
+            before=before,
+            after=after,
+            light=LIGHT,
+            dark=DARK,
+            font=FONT,
+            metric_label=metric_label,
+            javascript=charts_javascript() if has_charts else "",
+        )
+    )
 
 
 def figures(connection: duckdb.DuckDBPyConnection) -> dict[str, bytes]:
@@ -227,6 +265,7 @@ QUERIES = {
     },
     "evaluation.checks": "from evaluation.checks",
     "evaluation.audit": AUDIT_QUERY,
+    "evaluation.data_drift": "from evaluation.data_drift",
 }
 
 
@@ -287,6 +326,11 @@ def facts(numbers: Numbers) -> list[tuple[str, str]]:
 
 def summary(numbers: Numbers, provenance: Provenance) -> str:
     """What a reader should take away, made of the numbers and no stronger than their intervals."""
+    return " ".join(findings(numbers, provenance))
+
+
+def findings(numbers: Numbers, provenance: Provenance) -> list[str]:
+    """The summary, sentence by sentence."""
     sentences = []
     if provenance.is_twin:
         sentences.append("These rows are synthetic; the numbers show that the pipeline runs.")
@@ -313,11 +357,11 @@ def summary(numbers: Numbers, provenance: Provenance) -> str:
     if numbers["evaluation.checks"].rows:
         n_checks = len(numbers["evaluation.checks"].rows)
         sentences.append(
-            f"{_plural(len(failed), 'data check')} of {n_checks} failed; see the end of the page."
+            f"{_plural(len(failed), 'data check')} of {n_checks} failed; see the data checks."
             if failed
             else f"All {n_checks} data checks passed."
         )
-    return " ".join(sentences)
+    return sentences
 
 
 def _plural(n: int, noun: str) -> str:
@@ -423,6 +467,7 @@ def sections(numbers: Numbers, provenance: Provenance) -> list[Section]:
         cold_start_section(numbers),
         context_section(numbers),
         images_section(numbers),
+        drift_section(numbers["evaluation.data_drift"]),
         checks_section(numbers["evaluation.checks"].rows, numbers["evaluation.checks"].why_empty),
         provenance_section(provenance),
     ]
@@ -563,6 +608,10 @@ def leaderboard(numbers: Numbers, provenance: Provenance, task: str) -> Section:
     if not_trained:
         blocks.append(Heading("Models without a result", f"{section_id}-not-trained"))
         blocks.append(Bullets(tuple(f"{key}: {why}" for key, why in not_trained.items())))
+    changed = {k: why for k, why in provenance.recipes_changed.items() if _is_about(k, task)}
+    if changed:
+        blocks.append(Heading("Trained otherwise than their recipes say", f"{section_id}-changed"))
+        blocks.append(Bullets(tuple(f"{key}: {what}" for key, what in changed.items())))
     blocks += report_runs.under_the_leaderboard(numbers, task)
     if rows:
         blocks += _paper_table_10(numbers, provenance, task)
@@ -699,6 +748,7 @@ def provenance_section(provenance: Provenance) -> Section:
         "Data fingerprint": provenance.data_fingerprint,
         "Where from": provenance.data_path_note,
         "Code version": provenance.code_version,
+        "Seed": "" if provenance.seed is None else str(provenance.seed),
         "Written": provenance.created_at.isoformat(sep=" ", timespec="seconds"),
         **{f"Version of {name}": v for name, v in sorted(provenance.versions.items())},
     }

@@ -35,7 +35,12 @@ from qilin_dagster.report_blocks import (
     percent_interval,
     slug,
 )
-from qilin_dagster.report_charts import hour_chart, position_chart, session_position_chart
+from qilin_dagster.report_charts import (
+    hour_chart,
+    position_chart,
+    rates_chart,
+    session_position_chart,
+)
 
 # Which questions stand together; a test holds this to the files of sql/bias.
 TOPICS = {
@@ -80,6 +85,8 @@ def bias_lab(numbers: Numbers, views: dict[str, View]) -> list[Section]:
             view = views[f"bias.{name}"]
             blocks.append(Heading(view.question, f"bias-{slug(name)}"))
             blocks += [Text(paragraph) for paragraph in view.assumptions]
+            if (drawn := view_chart(view, relation)) is not None:
+                blocks.append(drawn)
             blocks += [view_table(view, relation)] if relation.rows else [missing(relation)]
             if name == "click_rate_by_hour" and (spec := hour_chart(relation.rows)) is not None:
                 words = "Line chart of click rate by hour; the table above has every value."
@@ -89,6 +96,50 @@ def bias_lab(numbers: Numbers, views: dict[str, View]) -> list[Section]:
                 blocks.append(Chart("chart-hours", caption, words, spec))
         sections.append(Section(f"lab-{slug(topic)}", topic, tuple(blocks)))
     return sections
+
+
+def view_chart(view: View, relation: Relation) -> Chart | None:
+    """The click rate of each group, where the view has one and its groups are few."""
+    groups = [name for name in view.grain if name != "channel"]
+    if len(groups) != 1 or view.name == "click_rate_by_hour" or len(relation.rows) > MOST_ROWS:
+        return None
+    (group,) = groups
+    rows = [row for row in relation.rows if is_number(row.get("click_rate"))]
+    if not rows:
+        return None
+    points: list[dict[str, Any]] = [
+        {
+            "label": _shown(view, group, row[group]),
+            "series": channel_label(row["channel"]) if "channel" in row else "",
+            "rate": float(row["click_rate"]),
+            "low": _limit(row, "low"),
+            "high": _limit(row, "high"),
+            "interval": _limits("click_rate", row) or "not computed",
+            "n": f"{count(row.get('n_impressions'))} impressions",
+        }
+        for row in rows
+    ]
+    labels = list(dict.fromkeys(point["label"] for point in points))
+    words = "; ".join(
+        f"{point['label']}{' in ' + str(point['series']).lower() if point['series'] else ''} "
+        f"{percent(point['rate'])}"
+        for point in points
+    )
+    spans = "; bars are 95% intervals" if any(point["low"] for point in points) else ""
+    return Chart(
+        f"chart-{slug(view.name)}",
+        f"Click rate by {group.removesuffix('_bin').replace('_', ' ')}{spans}.",
+        f"Dot plot of click rate: {words}.",
+        rates_chart(points, labels, "Click rate"),
+    )
+
+
+def _limit(row: Row, end: str) -> float | None:
+    """An end of the interval of the click rate, if the view has one."""
+    for name in (f"click_rate_{end}", f"wilson_{end}"):
+        if is_number(row.get(name)):
+            return float(row[name])
+    return None
 
 
 def view_table(view: View, relation: Relation) -> Block:

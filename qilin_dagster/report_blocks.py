@@ -122,6 +122,8 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     folded: str = ""  # the summary line under which the table is folded away, if any
+    # The place of each row in orders that a reader may choose in an Explorer, by the order's name.
+    orders: tuple[dict[str, int | None], ...] = ()
     kind: str = field(default="table", init=False)
 
     @property
@@ -146,7 +148,45 @@ class Chart:
     kind: str = field(default="chart", init=False)
 
 
-Block = Text | Heading | Bullets | Table | Chart
+@dataclass(frozen=True)
+class Explored:
+    """One of the tables of an Explorer: what the menu calls it, and a line above it."""
+
+    label: str
+    lead: str
+    table: Table
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """Tables of which one is shown at a time, in an order chosen of ``orders``: (name, title).
+
+    Without a script all of them are shown.
+    """
+
+    id: str
+    shown: tuple[Explored, ...]
+    orders: tuple[tuple[str, str], ...]
+    kind: str = field(default="explorer", init=False)
+
+
+@dataclass(frozen=True)
+class Card:
+    """A link to a page, with what it answers and how much there is on it."""
+
+    file: str
+    title: str
+    text: str
+    holds: str
+
+
+@dataclass(frozen=True)
+class Cards:
+    cards: tuple[Card, ...]
+    kind: str = field(default="cards", init=False)
+
+
+Block = Text | Heading | Bullets | Table | Chart | Explorer | Cards
 
 
 @dataclass(frozen=True)

@@ -217,6 +217,121 @@ def curve_chart(
     return _finished(alt.layer(*layers).properties(height=300))
 
 
+def rates_chart(
+    points: Sequence[dict[str, Any]], labels: Sequence[str], title: str
+) -> dict[str, Any]:
+    """A rate for each label, a dot and an interval for each channel that has one.
+
+    ``points`` hold label, series (a channel's label, or nothing), rate, low, high (or None), and
+    the words of a tooltip: interval, n_clicks. A click on the legend shows one channel alone.
+    """
+    import altair as alt
+
+    drawn = [label for _, label, _, _ in CHANNEL_SERIES]
+    is_split = any(point["series"] for point in points)
+    top = min(1.0, 1.06 * max(point["high"] or point["rate"] for point in points))
+    chosen = alt.selection_point(name="chosen", fields=["series"], bind="legend")
+    apart: dict[str, Any] = {"yOffset": alt.YOffset("series:N", sort=drawn)} if is_split else {}
+    base = alt.Chart(alt.InlineData(values=list(points))).encode(
+        y=alt.Y(
+            "label:N",
+            title=None,
+            sort=list(labels),
+            axis=alt.Axis(labelColor=_colour("ink"), labelLimit=190, ticks=False),
+        ),
+        color=alt.Color(
+            "series:N",
+            scale=alt.Scale(
+                domain=drawn if is_split else [""],
+                range=[_colour(c) for _, _, c, _ in CHANNEL_SERIES]
+                if is_split
+                else [_colour("search")],
+            ),
+            legend=alt.Legend(title=None, orient="top", symbolOpacity=1, offset=10)
+            if is_split
+            else None,
+        ),
+        opacity=alt.condition(chosen, alt.value(1), alt.value(0.12)),
+        **apart,
+    )
+    rate = alt.X(
+        "rate:Q",
+        title=title,
+        scale=alt.Scale(domain=[0, top], nice=False),
+        axis=alt.Axis(format=".0%", tickCount=6),
+    )
+    intervals = base.mark_rule(strokeWidth=5).encode(
+        x=alt.X("low:Q", title=title),
+        x2="high:Q",
+        opacity=alt.condition(chosen, alt.value(0.28), alt.value(0.06)),
+    )
+    dots = base.mark_point(filled=True, size=62).encode(
+        x=rate,
+        tooltip=[
+            alt.Tooltip("label:N", title="Group"),
+            *([alt.Tooltip("series:N", title="Channel")] if is_split else []),
+            alt.Tooltip("rate:Q", title=title, format=".2%"),
+            alt.Tooltip("interval:N", title="95% interval"),
+            alt.Tooltip("n:N", title="Out of"),
+        ],
+    )
+    height = (30 if is_split else 24) * len(labels)
+    return _finished(alt.layer(intervals, dots).add_params(chosen).properties(height=height))
+
+
+def history_chart(rows: Sequence[Row], metric: str) -> dict[str, Any]:
+    """A metric of each model at each evaluation, with its interval; a click shows one model."""
+    import altair as alt
+
+    points: list[dict[str, Any]] = [
+        {
+            "run": run_label(row["run"]),
+            "n": int(row["evaluation_n"]),
+            "value": float(row["value"]),
+            "low": float(row["low"]) if is_number(row["low"]) else None,
+            "high": float(row["high"]) if is_number(row["high"]) else None,
+            "interval": interval(row["low"], row["high"]) or "not computed",
+            "at": f"{row['evaluated_at']:%d %B %Y}",
+        }
+        for row in rows
+        if is_number(row["value"])
+    ]
+    chosen = alt.selection_point(name="chosen", fields=["run"], bind="legend")
+    numbers = sorted({point["n"] for point in points})
+    base = alt.Chart(alt.InlineData(values=points)).encode(
+        x=alt.X(
+            "n:O",
+            title="Evaluation",
+            axis=alt.Axis(values=numbers, labelAngle=0, grid=False),
+        ),
+        color=alt.Color(
+            "run:N",
+            legend=alt.Legend(title=None, orient="top", symbolOpacity=1, offset=10),
+            scale=alt.Scale(
+                range=[_colour(c) for c in ("search", "recommendation", "text", "video", "muted")]
+            ),
+        ),
+        opacity=alt.condition(chosen, alt.value(1), alt.value(0.12)),
+    )
+    value = alt.Y("value:Q", title=metric_label(metric), scale=alt.Scale(zero=False))
+    intervals = base.mark_rule(strokeWidth=5).encode(
+        y=alt.Y("low:Q", title=metric_label(metric)),
+        y2="high:Q",
+        opacity=alt.condition(chosen, alt.value(0.2), alt.value(0.05)),
+    )
+    dots = base.mark_line(point=alt.OverlayMarkDef(filled=True, size=60)).encode(
+        y=value,
+        tooltip=[
+            alt.Tooltip("run:N", title="Run"),
+            alt.Tooltip("n:O", title="Evaluation"),
+            alt.Tooltip("at:N", title="On"),
+            alt.Tooltip("value:Q", title="Value", format=".4f"),
+            alt.Tooltip("interval:N", title="95% interval"),
+        ],
+    )
+    return _finished(alt.layer(intervals, dots).add_params(chosen).properties(height=260))
+
+
 def leaderboard_chart(
     task: str, rows: Sequence[Row], runs: Sequence[str], headline: str
 ) -> dict[str, Any]:

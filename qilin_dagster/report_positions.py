@@ -54,12 +54,17 @@ def write_position_page(
     connection: duckdb.DuckDBPyConnection, out: Path, provenance: Provenance
 ) -> None:
     """Write report.html and report.md of the lake's propensity tables into the folder ``out``."""
+    draw(read_propensities(connection), out, provenance)
+
+
+def read_propensities(connection: duckdb.DuckDBPyConnection) -> Tables:
+    """The rows of the tables of propensity; raises duckdb.CatalogException where one lacks."""
     tables: Tables = {}
     for name in NAMES:
         cursor = connection.execute(f"from propensity.{name}")
         columns = [column[0] for column in cursor.description or []]
         tables[name] = [dict(zip(columns, row, strict=True)) for row in cursor.fetchall()]
-    draw(tables, out, provenance)
+    return tables
 
 
 def draw(tables: Tables, out: Path, provenance: Provenance) -> None:
@@ -69,19 +74,31 @@ def draw(tables: Tables, out: Path, provenance: Provenance) -> None:
         out,
         provenance,
         title=f"{twin}What a place is worth: {provenance.data_name}",
-        summary=" ".join(_sentence(tables, channel) for channel in CHANNELS).strip()
-        or "No curve has been estimated: there are too few requests.",
+        summary=position_summary(tables),
         facts=_facts(tables),
-        sections=[
-            _caveats(tables),
-            *(_channel(tables, channel) for channel in CHANNELS if _curve(tables, channel)),
-            _use(tables),
-            _factors(tables),
-            _parts(tables),
-            _estimators(tables),
-            _swaps(tables),
-        ],
+        sections=position_sections(tables),
     )
+
+
+def position_summary(tables: Tables) -> str:
+    """What position 10 is worth in both channels, in words."""
+    return (
+        " ".join(_sentence(tables, channel) for channel in CHANNELS).strip()
+        or "No curve has been estimated: there are too few requests."
+    )
+
+
+def position_sections(tables: Tables) -> list[Section]:
+    """All there is to say of examination by place, in order."""
+    return [
+        _caveats(tables),
+        *(_channel(tables, channel) for channel in CHANNELS if _curve(tables, channel)),
+        _use(tables),
+        _factors(tables),
+        _parts(tables),
+        _estimators(tables),
+        _swaps(tables),
+    ]
 
 
 def _curve(

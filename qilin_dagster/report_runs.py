@@ -8,6 +8,7 @@ from qilin_dagster.report_blocks import (
     NOTHING,
     Block,
     Cell,
+    Chart,
     Column,
     Heading,
     Numbers,
@@ -28,13 +29,16 @@ from qilin_dagster.report_blocks import (
     run_label,
     signed,
 )
+from qilin_dagster.report_charts import history_chart
 
+# Requests told here; the request explorer has all of them.
+FEW = 3
 TELLING = ("random", "display_order")
 
 
 def under_the_leaderboard(numbers: Numbers, task: str) -> list[Block]:
     """Blocks of one task; a table that lacks is named in its place."""
-    blocks = _looks(numbers["evaluation.history"])
+    blocks = _looks(numbers["evaluation.history"], task)
     for name, title, blocks_of in (
         ("comparisons", "Which differences are real", _comparisons),
         ("slices", "Where a run is good", _slices),
@@ -89,8 +93,8 @@ def retrieval(numbers: Numbers) -> Section:
     return Section("retrieval", title, (Text(text), table))
 
 
-def _looks(relation: Relation) -> list[Block]:
-    """A warning when the test requests have been looked at more than once."""
+def _looks(relation: Relation, task: str) -> list[Block]:
+    """A warning when the test requests have been looked at more than once, and what was seen."""
     rows = relation.rows
     if not rows:
         return [missing(relation)]
@@ -104,7 +108,30 @@ def _looks(relation: Relation) -> list[Block]:
         f"These test requests have been looked at {count(len(same))} times with different runs. "
         "The best of many looks is better than the model is."
     )
-    return [Text(text, tone="note")]
+    drawn = [
+        row
+        for row in rows
+        if row["evaluation_n"] in same
+        and (row["task"], row["kind"], row["metric"]) == (task, "model", HEADLINE_METRIC)
+    ]
+    blocks: list[Block] = [Text(text, tone="note")]
+    if drawn:
+        metric = metric_label(HEADLINE_METRIC)
+        blocks.append(
+            Chart(
+                f"chart-history-{task}",
+                f"{channel_label(task)}: {metric} of each model at each evaluation of this data; "
+                "bars are 95% intervals.",
+                f"Line chart of {metric} by evaluation: "
+                + "; ".join(
+                    f"{run_label(row['run'])} {number(row['value'], 3)} at {row['evaluation_n']}"
+                    for row in drawn
+                )
+                + ".",
+                history_chart(drawn, HEADLINE_METRIC),
+            )
+        )
+    return blocks
 
 
 def _comparisons(rows: list[Row], task: str) -> list[Block]:
@@ -234,7 +261,7 @@ def _examples(rows: list[Row], task: str) -> list[Block]:
             "gives the note."
         ),
     ]
-    for request in dict.fromkeys(row["row_number"] for row in rows):
+    for request in list(dict.fromkeys(row["row_number"] for row in rows))[:FEW]:
         of_request = [row for row in rows if row["row_number"] == request]
         rank = {(row["pid"], row["run"]): row for row in of_request}
         notes = {row["pid"]: row for row in of_request}

@@ -34,7 +34,7 @@ class Settings:
     ``max_quarantined`` is the share of a published table above which a build stops, 0 to 1 (None:
     see quarantine.py); with ``is_strict`` it stops at the first row set aside. ``processes`` is the
     number that the batches of a training are cut for (see models/processes.py), however many there
-    are.
+    are. ``notify`` is the web address or the command that is told of a failed run, see notifier.py.
     """
 
     data: Path | None
@@ -54,6 +54,7 @@ class Settings:
     max_quarantined: float | None = None
     is_strict: bool = False
     processes: int = 1
+    notify: str | None = None
 
     @classmethod
     def from_environment(cls) -> "Settings":
@@ -78,6 +79,7 @@ class Settings:
             max_quarantined=_share("QILIN_MAX_QUARANTINED"),
             is_strict=_switch("QILIN_STRICT"),
             processes=_whole_number("QILIN_PROCESSES", 1) or 1,
+            notify=os.environ.get("QILIN_NOTIFY") or None,
         )
 
     def data_folder(self) -> Path:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -22,6 +23,10 @@ from qilin_dagster.settings import Settings
 
 if TYPE_CHECKING:
     import dagster as dg
+
+
+# What an asset is told of a launch in which no hyper-parameter was edited, as the main one's.
+UNCHANGED = SimpleNamespace(op_execution_context=SimpleNamespace(op_config={}))
 
 
 class _OthersLake(Lake):
@@ -102,7 +107,7 @@ def _take_part(settings: Settings, assets: "list[dg.AssetsDefinition]") -> None:
     lakehouse = _OthersLakehouse(lake=str(settings.lake))
     for asset in assets:
         try:
-            asset.op.compute_fn.decorated_fn(lakehouse=lakehouse)  # type: ignore[union-attr]
+            asset.op.compute_fn.decorated_fn(context=UNCHANGED, lakehouse=lakehouse)  # type: ignore[union-attr]
         except NotMainError:
             continue
 

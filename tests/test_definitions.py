@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from qilin_dagster.assets.tables import table_metadata
 from qilin_dagster.build import default_keys
 from qilin_dagster.definitions import defs
 from qilin_dagster.lake import Lake, write_rows
@@ -114,12 +115,34 @@ def test_groups_tell_the_story() -> None:
         assert graph.get(key).description, key
 
 
-def test_the_schedule_and_the_sensor_are_switched_on() -> None:
+def test_a_newcomer_is_told_whom_to_ask_what_it_is_made_with_and_where_it_is_written() -> None:
+    graph = defs.resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert node.owners, key
+        assert node.kinds, key
+        (reference,) = node.metadata["dagster/code_references"].code_references
+        assert Path(reference.file_path).is_file(), key
+        if key.path[0] in ("raw", "core", "bias", "quarantine") and "duckdb" in node.kinds:
+            assert (
+                Path(reference.file_path)
+                .read_text(encoding="utf-8")
+                .count(f"{key.path[0]}.{key.path[1]} as")
+            )
+            assert "```sql" in node.description
+    for check in graph.asset_check_keys:
+        assert graph.get(check).description, check
+
+
+def test_the_schedule_and_the_sensors_are_switched_on() -> None:
     repository = defs.get_repository_def()
     (schedule,) = repository.schedule_defs
-    (sensor,) = repository.sensor_defs
     assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
-    assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
+    sensors = {sensor.name: sensor for sensor in repository.sensor_defs}
+    assert set(sensors) == {"data_folder", "follow_parents", "tell_of_failures"}
+    for sensor in sensors.values():
+        assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
+        assert sensor.description
 
 
 def test_both_ways_of_starting_the_ui_name_the_location_alike() -> None:
@@ -259,6 +282,24 @@ def test_building_again_writes_nothing(tmp_path: Path) -> None:
     assert {table: lake.manifest(table) for table in lake.tables()} == before
 
 
+def test_tables_of_python_carry_rows_seconds_columns_and_a_preview(tmp_path: Path) -> None:
+    lakehouse = Lakehouse(lake=str(tmp_path))
+    rows = pa.table({"a": [1, 2], "b": ["x|y", None]})
+    manifest = lakehouse.store.publish(
+        "evaluation.leaderboard",
+        inputs={},
+        code_version="1",
+        write=lambda folder: write_rows(rows, folder),
+    )
+    metadata = table_metadata(lakehouse, manifest, 1.25)
+    assert metadata["dagster/row_count"].value == 2
+    assert metadata["seconds"].value == 1.25
+    assert metadata["bytes"].value > 0
+    schema = metadata["dagster/column_schema"].schema
+    assert [column.name for column in schema.columns] == ["a", "b"]
+    assert "| 1 | x\\|y |" in metadata["preview"].value
+
+
 def test_assets_carry_rows_columns_preview_and_lineage(tmp_path: Path) -> None:
     data = log.write(tmp_path / "data")
     result = run(data, tmp_path / "lake", "published", "quarantine", "raw", "core")
@@ -275,6 +316,13 @@ def test_assets_carry_rows_columns_preview_and_lineage(tmp_path: Path) -> None:
     lineage = metadata["dagster/column_lineage"].value.deps_by_column
     assert dg.TableColumnDep(dg.AssetKey(["core", "requests"]), "n_clicks") in lineage["n_clicks"]
     assert "S->R" in metadata["preview"].value
+    assert metadata["seconds"].value >= 0
+    checks = [c for c in result.get_asset_check_evaluations() if c.asset_key == event.asset_key]
+    assert checks
+    for check in checks:
+        # Where a person finds the rows that fail it.
+        page = check.metadata["page"].value
+        assert page.endswith(f"#check-core.transitions-{check.check_name}")
 
 
 class TestSensor:

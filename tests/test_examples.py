@@ -14,7 +14,9 @@ def test_the_real_rows_note_by_note(real_engine) -> None:
     )
     rows = examples(connection, "search", [shown_last_first]).to_pylist()
     numbers = sorted({row["row_number"] for row in rows})
-    assert len(numbers) == N_REQUESTS
+    # The sample has fewer test requests than that.
+    expected = min(N_REQUESTS, len(set(candidates.qid.tolist())))
+    assert len(numbers) == expected >= 3
     assert (numbers[0], numbers[-1]) == (candidates.qid.min(), candidates.qid.max())
     first = [row for row in rows if row["row_number"] == numbers[0]]
     assert len(first) == (candidates.qid == numbers[0]).sum()
@@ -28,7 +30,7 @@ def test_the_real_rows_note_by_note(real_engine) -> None:
     )
     assert all(row["is_clicked"] == of_log[row["row_number"], row["pid"]] for row in rows)
     assert all(row["query"] for row in rows)
-    assert len({(row["row_number"], row["query"]) for row in rows}) == N_REQUESTS
+    assert len({(row["row_number"], row["query"]) for row in rows}) == expected
 
 
 def test_without_a_run_there_are_no_examples(tiny: duckdb.DuckDBPyConnection) -> None:

@@ -1,8 +1,9 @@
 """What stands under a leaderboard: each part from its own table, and none without it."""
 
+from datetime import UTC, datetime
 from typing import Any
 
-from qilin_dagster.report_blocks import Block, Heading, Relation, Row, Table, Text
+from qilin_dagster.report_blocks import Block, Chart, Heading, Relation, Row, Table, Text
 from qilin_dagster.report_runs import retrieval, under_the_leaderboard
 
 NAMES = ("comparisons", "slices", "calibration", "examples", "retrieval", "history")
@@ -163,12 +164,28 @@ def test_an_example_stands_in_the_shown_order_with_each_runs_places() -> None:
 
 def test_many_looks_at_the_test_are_said() -> None:
     def look(number: int, data: str = "first") -> Row:
-        return {"evaluation_n": number, "data_fingerprint": data}
+        return {
+            "evaluation_n": number,
+            "evaluated_at": datetime(2026, 11, number, tzinfo=UTC),
+            "data_fingerprint": data,
+            "task": "search",
+            "run": "bm25",
+            "kind": "model",
+            "metric": "mrr@10",
+            "value": 0.5 + 0.01 * number,
+            "low": 0.4,
+            "high": 0.6,
+        }
 
     assert texts(blocks(history=[look(1)])) == []
     assert texts(blocks(history=[look(1, "other"), look(2)])) == []
-    (note,) = texts(blocks(history=[look(1), look(1), look(2), look(3)]))
+    found = blocks(history=[look(1), look(1), look(2), look(3)])
+    (note,) = texts(found)
     assert "looked at 3 times" in note
+    (chart,) = [block for block in found if isinstance(block, Chart)]
+    assert "BM25 0.530 at 3" in chart.description
+    of_other = blocks("recommendation", history=[look(1), look(2)])
+    assert not [block for block in of_other if isinstance(block, Chart)]
 
 
 def test_search_among_all_notes_is_a_section_of_its_own() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from qilin_dagster.assets.tables import WRITER, written_in
 from qilin_dagster.audit_model import EXPECTED, SUBJECTS, read_expected
 from qilin_dagster.lake import Written, write_rows
 from qilin_dagster.resources import Lakehouse
@@ -41,6 +42,8 @@ PLOTTED = ("id_block_rule.search", "id_block_rule.feed", "id_block_rule.dqa")
     deps=[dg.AssetKey(relation.split(".")) for relation in READS],
     group_name="evaluation",
     kinds={"duckdb", "table"},
+    pool=WRITER,
+    metadata=written_in(__file__),
     description="One row per check of the data: leaks, labels, clocks, ids, types, missing values "
     "and cold start, each with its question, the expected and the measured value, a verdict (ok, "
     "alarm, or unknown where there is nothing to compare with) and what to do.",

@@ -26,6 +26,11 @@ PER_REQUEST = "evaluation.per_request"
 SLICES_READ = ("core.impressions", "core.requests", "core.notes", PER_REQUEST)
 COLD_START_READS = (*READS, "core.notes")
 EXAMPLES_READ = (*READS, "core.notes", NOTE_IMAGES)
+DRIFT_READS = (
+    *("published.data_set", "core.requests", "bias.click_rate_by_position"),
+    "bias.click_rate_by_query_source",
+    *(f"features.{task}_{name}" for task in TASKS for name in ("ranking", "statistics")),
+)
 # They look for notes in the whole corpus, too.
 FIRST_STAGES = ("training.bm25_search", "training.bi_encoder_search")
 HEADLINE = ("mrr@10", "map@10", "ndcg@10", "gauc")
@@ -291,6 +296,31 @@ def history(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     return manifest, {"evaluations of this data": manifest.facts["n_evaluations"]}
 
 
+@table_asset(
+    "evaluation.data_drift",
+    "One row per (profile_n, subject, item): a click rate, a place of the position curve, the "
+    "share of a query source or the mean of a feature, each time the data was new, beside the "
+    "time before, and what moved in words.",
+    DRIFT_READS,
+    kinds=NUMPY_TABLE,
+)
+def drift(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
+    from qilin_dagster.data_drift import publish_drift
+
+    engine = lakehouse.engine()
+    connection = engine.connect(DRIFT_READS)
+    try:
+        manifest = publish_drift(lakehouse.store, connection, engine.inputs(DRIFT_READS))
+    finally:
+        connection.close()
+    moved = manifest.facts["moved"]
+    said = "\n".join(f"- {line}" for line in moved) or "nothing, or there was nothing before"
+    return manifest, {
+        "moved": dg.MetadataValue.md(said),
+        "moved items": dg.MetadataValue.int(len(moved)),
+    }
+
+
 tables = [
     leaderboard,
     per_request,
@@ -302,6 +332,7 @@ tables = [
     examples,
     retrieval,
     history,
+    drift,
 ]
 
 

@@ -44,7 +44,6 @@ def note_words(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     )
     log.info("%s: %s words", table, f"{manifest.n_rows:,}")
     return manifest, {
-        **_columns(manifest),
         "notes": manifest.facts["n_notes"],
         "word occurrences": manifest.facts["n_times"],
     }
@@ -75,7 +74,6 @@ def _ranking_features(task: Task) -> dg.AssetsDefinition:
         )
         log.info("%s: %s rows", table, f"{manifest.n_rows:,}")
         return manifest, {
-            **_columns(manifest),
             "folds (requests, rows)": dg.MetadataValue.json(manifest.facts["folds"]),
             "candidates_without_note": manifest.facts["candidates_without_note"],
         }
@@ -101,7 +99,7 @@ def _made_with(
             code_version=CODE_VERSION,
             write=lambda folder: write_rows(rows(lake.snapshot_folder(source)).to_arrow(), folder),
         )
-        return manifest, _columns(manifest)
+        return manifest, {}
 
     return made_with
 
@@ -122,14 +120,6 @@ def _statistics(task: Task) -> dg.AssetsDefinition:
         "One row per (feature): mean and deviation of its signed logarithm over the fold fit, by "
         "which the column was scaled.",
     )
-
-
-def _columns(manifest: Manifest) -> Metadata:
-    return {
-        "dagster/column_schema": dg.MetadataValue.table_schema(
-            dg.TableSchema([dg.TableColumn(name, type_) for name, type_ in manifest.columns])
-        ),
-    }
 
 
 @table_asset(
@@ -154,7 +144,6 @@ def note_tokens(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     )
     log.info("%s: %s tokens", table, f"{manifest.n_rows:,}")
     return manifest, {
-        **_columns(manifest),
         "notes": manifest.facts["n_notes"],
         "token occurrences": manifest.facts["n_tokens"],
         "unknown": manifest.facts["n_unknown"],
@@ -203,7 +192,6 @@ def note_images(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
     )
     log.info("%s: %s covers", table, f"{manifest.n_rows:,}")
     return manifest, {
-        **_columns(manifest),
         "different images": manifest.facts["n_images"],
         "numbers of an image": manifest.facts["n_numbers"],
         "seen by": manifest.facts["seen_by"],

@@ -1,10 +1,12 @@
 """Stage 1, the published files: found, checked, counted and hashed; the tables SQL starts from."""
 
 import logging
+import time
 from collections.abc import Iterator
 
 import dagster as dg
 
+from qilin_dagster.assets.tables import WRITER, retried, written_in
 from qilin_dagster.resources import Lakehouse
 from qilin_dagster.sources.layout import TABLES
 
@@ -32,9 +34,11 @@ DESCRIPTIONS = {
             description=description,
             group_name="published",
             kinds={"parquet"},
+            metadata=written_in(__file__),
         )
         for name, description in DESCRIPTIONS.items()
     ],
+    pool=WRITER,
 )
 def published_files(lakehouse: Lakehouse) -> Iterator[dg.MaterializeResult[None]]:
     """Register the data folder in the lake; one clear failure when its layout is unusable."""
@@ -43,17 +47,22 @@ def published_files(lakehouse: Lakehouse) -> Iterator[dg.MaterializeResult[None]
     from qilin_dagster.sources.register import register_all
 
     settings = lakehouse.settings
+    started = time.monotonic()
     try:
-        data = inspect(settings.data_folder())
-        manifests = register_all(lakehouse.store, data, settings.search_clock_offset)
+        with retried():
+            data = inspect(settings.data_folder())
+            manifests = register_all(lakehouse.store, data, settings.search_clock_offset)
     except InputError as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     for remark in data.remarks:
         log.info("%s", remark)
+    # All of them together: they are read at once.
+    seconds = round(time.monotonic() - started, 3)
     for name, manifest in manifests.items():
         metadata: dict[str, dg.MetadataValue] = {
             "dagster/row_count": dg.MetadataValue.int(manifest.n_rows),
             "files": dg.MetadataValue.int(len(manifest.files)),
+            "seconds": dg.MetadataValue.float(seconds),
             "bytes": dg.MetadataValue.int(sum(file.n_bytes for file in manifest.files)),
             "dagster/column_schema": dg.MetadataValue.table_schema(
                 dg.TableSchema(

@@ -5,10 +5,11 @@ import importlib.metadata
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from qilin_dagster.assets.tables import WRITER, written_in
 from qilin_dagster.assets.training import RECIPES
 from qilin_dagster.lake import Lake, Written
 from qilin_dagster.outcomes import OUTCOMES
@@ -38,6 +39,7 @@ READS = (
     "evaluation.unbiased",
     "evaluation.cold_start",
     "ablation.image_worth",
+    "evaluation.data_drift",
     "evaluation.answer_effects",
     "evaluation.answer_balance",
     "evaluation.answer_overlap",
@@ -61,20 +63,20 @@ CODE_VERSION = "7"
     deps=[dg.AssetKey(relation.split(".")) for relation in (*READS, *READS_ON_DEMAND, *FACTS)],
     group_name="reports",
     kinds={"html"},
-    description="One self-contained page: what was read, the paper's values beside ours, click "
-    "curves, leaderboards with anchors, and the outcome of the checks.",
+    pool=WRITER,
+    metadata=written_in(__file__),
+    description="The report as a site of linked pages that needs no network: what was read, the "
+    "paper's values beside ours, the bias lab, leaderboards with anchors, single requests, "
+    "ablations, audit and provenance; and all of it on one page.",
 )
 def overview(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
     engine = lakehouse.engine()
     lake = lakehouse.store
-    outcomes = lake.manifest(OUTCOMES)
     inputs = engine.inputs((*READS, *FACTS))
-    if outcomes is not None:
-        inputs[OUTCOMES] = outcomes.snapshot_id
-    for table in READS_ON_DEMAND:
-        made = lake.manifest(table)
-        if made is not None:
-            inputs[table] = made.snapshot_id
+    # Shown as they are, and not waited for: a failed check of theirs must not hide all the rest.
+    for table in (OUTCOMES, *POSITION_READS, *READS_ON_DEMAND):
+        if (manifest := lake.manifest(table)) is not None:
+            inputs[table] = manifest.snapshot_id
     manifest = lake.publish(
         "reports.overview",
         inputs=inputs,
@@ -82,7 +84,7 @@ def overview(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
         write=lambda folder: _write(lakehouse, folder),
     )
     folder = lake.snapshot_folder("reports.overview")
-    metadata = _page(folder)
+    metadata = _page(folder, "index.html")
     for figure in sorted(folder.glob("*.png")):
         picture = base64.b64encode(figure.read_bytes()).decode()
         metadata[figure.stem] = dg.MetadataValue.md(
@@ -98,6 +100,8 @@ def overview(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
     deps=[dg.AssetKey(relation.split(".")) for relation in (*POSITION_READS, *FACTS)],
     group_name="reports",
     kinds={"html"},
+    pool=WRITER,
+    metadata=written_in(__file__),
     description="A page for whoever trains or judges a ranker on these clicks: how far each place "
     "is examined, what the estimate rests on, and what to do with it.",
 )
@@ -127,10 +131,10 @@ def position_bias(lakehouse: Lakehouse) -> dg.MaterializeResult[None]:
     )
 
 
-def _page(folder: Path) -> dict[str, dg.MetadataValue]:
-    """Where the page is, and the page."""
+def _page(folder: Path, first: str = "report.html") -> dict[str, dg.MetadataValue]:
+    """Where the page to open first is, and all of it as text."""
     return {
-        "report": dg.MetadataValue.path(str(folder / "report.html")),
+        "report": dg.MetadataValue.path(str(folder / first)),
         "page": dg.MetadataValue.md((folder / "report.md").read_text(encoding="utf-8")),
     }
 
@@ -151,9 +155,14 @@ def _provenance(
         is_twin=is_twin,
         data_fingerprint=fingerprint,
         code_version=lakehouse.engine().version(made_from),
+        seed=lakehouse.settings.seed,
         created_at=datetime.now(UTC),
         versions={package: importlib.metadata.version(package) for package in PACKAGES},
-        models_not_trained=_not_trained(lakehouse.store),
+        models_not_trained=_facts_of_runs(lakehouse.store, "not_trained"),
+        recipes_changed={
+            run: ", ".join(changed)
+            for run, changed in _facts_of_runs(lakehouse.store, "other").items()
+        },
         clock_evidence=[line for (line,) in evidence],
         data_path_note=note,
     )
@@ -161,10 +170,13 @@ def _provenance(
 
 def _write(lakehouse: Lakehouse, folder: Path) -> Written:
     from qilin_dagster.report import figures, write_report
+    from qilin_dagster.report_site import write_site
 
     connection = lakehouse.engine().connect()
     try:
-        write_report(connection, folder, _provenance(lakehouse, connection, "bias.paper_values"))
+        provenance = _provenance(lakehouse, connection, "bias.paper_values")
+        write_report(connection, folder, provenance)
+        write_site(connection, folder, provenance)
         for figure, png in figures(connection).items():
             (folder / f"{figure}.png").write_bytes(png)
     finally:
@@ -172,10 +184,11 @@ def _write(lakehouse: Lakehouse, folder: Path) -> Written:
     return Written(n_rows=0, columns=())
 
 
-def _not_trained(lake: Lake) -> dict[str, str]:
-    reasons = {}
+def _facts_of_runs(lake: Lake, name: str) -> dict[str, Any]:
+    """A fact of the runs' manifests, of those that have it, by asset key."""
+    found = {}
     for recipe in RECIPES:
         manifest = lake.manifest(f"training.{recipe.name}")
-        if manifest is not None and "not_trained" in manifest.facts:
-            reasons[f"training/{recipe.name}"] = manifest.facts["not_trained"]
-    return reasons
+        if manifest is not None and name in manifest.facts:
+            found[f"training/{recipe.name}"] = manifest.facts[name]
+    return found

@@ -4,9 +4,9 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 
@@ -21,14 +21,21 @@ from models.recipes import (
     VLMRecipe,
 )
 from qilin_dagster.assets.features import NOTE_IMAGES, NOTE_TOKENS, NOTE_WORDS
-from qilin_dagster.assets.tables import Metadata, table_asset
+from qilin_dagster.assets.hyper_parameters import changes, edited, launchpad
+from qilin_dagster.assets.tables import Metadata, ranker_asset
+from qilin_dagster.errors import InputError
 from qilin_dagster.lake import Manifest, Written
 from qilin_dagster.resources import Lakehouse
 
 if TYPE_CHECKING:
     from qilin_dagster.note_images import NoteImages
+    from qilin_dagster.settings import Settings
 
 log = logging.getLogger("qilin")
+
+Config = Mapping[str, Any]
+R = TypeVar("R", bound=Recipe)
+S = TypeVar("S", bound=DCNV2Recipe | TextRecipe | VLMRecipe)
 
 # What leaderboard.read_candidates reads.
 TEST_CANDIDATES = ("core.impressions", "core.requests")
@@ -46,10 +53,17 @@ def _bm25(recipe: BM25Recipe) -> dg.AssetsDefinition:
         )
     )
 
-    @table_asset(f"training.{recipe.name}", description, BM25_READS, kinds={"python"})
-    def train(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
+    @ranker_asset(
+        f"training.{recipe.name}",
+        description,
+        BM25_READS,
+        hyper_parameters=launchpad(recipe),
+        kinds={"python"},
+    )
+    def train(lakehouse: Lakehouse, table: str, config: Config) -> tuple[Manifest, Metadata]:
         from qilin_dagster.training import CODE_VERSION, train_bm25
 
+        chosen = _chosen(recipe, config)
         engine = lakehouse.engine()
         connection = engine.connect(BM25_READS)
         try:
@@ -57,12 +71,13 @@ def _bm25(recipe: BM25Recipe) -> dg.AssetsDefinition:
                 lakehouse,
                 table,
                 recipe,
+                chosen,
                 engine.inputs(BM25_READS),
                 CODE_VERSION,
                 lambda folder, _: train_bm25(
                     connection,
                     lakehouse.store.snapshot_folder(NOTE_WORDS),
-                    recipe,
+                    chosen,
                     folder,
                     log.info,
                 ),
@@ -84,15 +99,20 @@ def _dcn_v2(recipe: DCNV2Recipe, schema: str) -> dg.AssetsDefinition:
     reads = (features, *_images_read(recipe), *_places_read(recipe))
 
     # Of the last two only the checks are needed: what they hold stands beside the first, too.
-    @table_asset(f"{schema}.{recipe.name}", description, (*reads, *made_with), kinds={"pytorch"})
-    def train(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
+    @ranker_asset(
+        f"{schema}.{recipe.name}",
+        description,
+        (*reads, *made_with),
+        hyper_parameters=launchpad(recipe),
+        kinds={"pytorch"},
+    )
+    def train(lakehouse: Lakehouse, table: str, config: Config) -> tuple[Manifest, Metadata]:
         from models.ranking_data import TooLittleData
         from qilin_dagster.training import CODE_VERSION, not_trained, train_dcn_v2
         from qilin_dagster.vlm_training import NO_IMAGES
 
         settings = lakehouse.settings
-        training = dataclasses.replace(recipe.training, seed=settings.seed)
-        seeded = dataclasses.replace(recipe, training=training.cut_for(settings.processes))
+        seeded = _seeded(_chosen(recipe, config), settings)
         engine, lake = lakehouse.engine(), lakehouse.store
         connection = engine.connect((*TEST_CANDIDATES, *_places_read(recipe)))
 
@@ -112,7 +132,9 @@ def _dcn_v2(recipe: DCNV2Recipe, schema: str) -> dg.AssetsDefinition:
             )
 
         try:
-            return _publish(lakehouse, table, seeded, engine.inputs(reads), CODE_VERSION, write)
+            return _publish(
+                lakehouse, table, recipe, seeded, engine.inputs(reads), CODE_VERSION, write
+            )
         finally:
             connection.close()
 
@@ -151,10 +173,14 @@ def _text_ranker(recipe: TextRecipe | VLMRecipe, schema: str) -> dg.AssetsDefini
     )
 
     # Candidates are read from impressions, from which the feature table was made, too.
-    @table_asset(
-        f"{schema}.{recipe.name}", description, (*reads, "core.impressions"), kinds={"pytorch"}
+    @ranker_asset(
+        f"{schema}.{recipe.name}",
+        description,
+        (*reads, "core.impressions"),
+        hyper_parameters=launchpad(recipe),
+        kinds={"pytorch"},
     )
-    def train(lakehouse: Lakehouse, table: str) -> tuple[Manifest, Metadata]:
+    def train(lakehouse: Lakehouse, table: str, config: Config) -> tuple[Manifest, Metadata]:
         from qilin_dagster import text_training, vlm_training
         from qilin_dagster.text_training import TextSources
 
@@ -168,8 +194,7 @@ def _text_ranker(recipe: TextRecipe | VLMRecipe, schema: str) -> dg.AssetsDefini
             code_version = text_training.CODE_VERSION
             if settings.checkpoint is not None:
                 chosen = recipes.from_checkpoint(chosen, settings.checkpoint)
-        training = dataclasses.replace(chosen.training, seed=settings.seed)
-        seeded = dataclasses.replace(chosen, training=training.cut_for(settings.processes))
+        seeded = _seeded(_chosen(recipe, config, onto=chosen), settings)
         engine, lake = lakehouse.engine(), lakehouse.store
         connection = engine.connect((*TEST_CANDIDATES, *texts, *places))
 
@@ -189,7 +214,9 @@ def _text_ranker(recipe: TextRecipe | VLMRecipe, schema: str) -> dg.AssetsDefini
             )
 
         try:
-            return _publish(lakehouse, table, seeded, engine.inputs(reads), code_version, write)
+            return _publish(
+                lakehouse, table, recipe, seeded, engine.inputs(reads), code_version, write
+            )
         finally:
             connection.close()
 
@@ -236,9 +263,24 @@ def _of_covers(recipe: DCNV2Recipe | TextRecipe | VLMRecipe) -> str:
     return " It is told what the cover looks like." if recipe.covers == "own" else ""
 
 
+def _chosen(recipe: R, config: Config, onto: R | None = None) -> R:
+    """The recipe as the launchpad has it; stops the step where no model can be made of it."""
+    try:
+        return edited(recipe, config, onto)
+    except InputError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+
+
+def _seeded(recipe: S, settings: "Settings") -> S:
+    """With the seed of the settings, its batches cut for their number of processes."""
+    training = dataclasses.replace(recipe.training, seed=settings.seed)
+    return dataclasses.replace(recipe, training=training.cut_for(settings.processes))
+
+
 def _publish(
     lakehouse: Lakehouse,
     table: str,
+    named_recipe: Recipe,
     recipe: Recipe,
     inputs: dict[str, str],
     code_version: str,
@@ -246,9 +288,11 @@ def _publish(
 ) -> tuple[Manifest, Metadata]:
     """Publish a run; the recipe is part of what names it, so another recipe trains anew.
 
+    ``named_recipe`` is what it was before the launchpad, the seed and a checkpoint changed it.
     ``write`` gets the folder of the snapshot and one for what an interrupted training goes on with.
     """
     described = json.dumps(dataclasses.asdict(recipe), sort_keys=True)
+    changed = changes(named_recipe, recipe)
     lake = lakehouse.store
     named = {**inputs, "recipe": hashlib.sha256(described.encode()).hexdigest()[:12]}
     unfinished = lake.unfinished_folder(table, inputs=named, code_version=code_version)
@@ -256,14 +300,28 @@ def _publish(
         table,
         inputs=named,
         code_version=code_version,
-        write=lambda folder: write(folder, unfinished),
+        write=lambda folder: _telling(write(folder, unfinished), changed),
     )
     reason = manifest.facts.get("not_trained")
     if reason is None:
         log.info("%s: %s scores", table, f"{manifest.n_rows:,}")
     else:
         log.warning("%s: not trained. %s", table, reason)
-    return manifest, _metadata(lakehouse, manifest, described)
+    metadata = _metadata(lakehouse, manifest, described)
+    if changed:
+        metadata["other than the recipe"] = dg.MetadataValue.md(
+            "\n".join(f"- {c}" for c in changed)
+        )
+    return manifest, metadata
+
+
+def _telling(written: Written, changed: list[str]) -> Written:
+    """With what is other than in the recipe, for the report; as it is where nothing is."""
+    return (
+        dataclasses.replace(written, facts={**written.facts, "other": changed})
+        if changed
+        else written
+    )
 
 
 def _metadata(lakehouse: Lakehouse, manifest: Manifest, recipe: str) -> dict[str, dg.MetadataValue]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from qilin_dagster.assets.tables import WRITER, preview, written_in
 from qilin_dagster.catalog import SCHEMAS, View, column_lineage
 from qilin_dagster.checks import check_results, check_specs, failed_blocking, suite_of
 from qilin_dagster.errors import InputError
@@ -33,8 +34,6 @@ LIMIT_CHECK = "few_rows_are_set_aside"
 LIMIT_WHY = (
     "Where much cannot be used, what is left is another log, and the fault is in the source."
 )
-PREVIEW_ROWS = 5
-PREVIEW_CHARACTERS = 40
 
 SUITES: dict[str, Suite] = {view.qualified: suite_of(view) for view in CATALOG.views}
 
@@ -48,7 +47,10 @@ def asset_spec(view: View) -> dg.AssetSpec:
         kinds={"duckdb", "table" if view.is_stored else "view"},
         code_version=view.code_version,
         skippable=True,
-        metadata={"dagster/relation_identifier": view.qualified},
+        metadata={
+            "dagster/relation_identifier": view.qualified,
+            **written_in(view.path),
+        },
     )
 
 
@@ -77,6 +79,7 @@ def _views_of(schema: str) -> dg.AssetsDefinition:
             *(limit_spec(view) for view in views if _is_quarantine(view)),
         ],
         can_subset=True,
+        pool=WRITER,
     )
     def build_views(
         context: dg.AssetExecutionContext, lakehouse: Lakehouse
@@ -210,21 +213,6 @@ def view_metadata(
     if built.n_bytes is not None:
         metadata["bytes"] = dg.MetadataValue.int(built.n_bytes)
     return metadata
-
-
-def preview(connection: "duckdb.DuckDBPyConnection", relation: str) -> str:
-    """The first rows as a Markdown table, long values cut."""
-    cursor = connection.execute(f"select * from {relation} limit {PREVIEW_ROWS}")
-    names = [column[0] for column in cursor.description]
-    rows = [[_short(value) for value in row] for row in cursor.fetchall()]
-    lines = [names, ["---"] * len(names), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _short(value: object) -> str:
-    text = "" if value is None else str(value)
-    text = text.replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
-    return text if len(text) <= PREVIEW_CHARACTERS else text[: PREVIEW_CHARACTERS - 1] + "…"
 
 
 def _parent_columns(

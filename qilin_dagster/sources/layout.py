@@ -110,6 +110,9 @@ TIME_FIELD = {
     for table in TABLES
     if table not in ("notes", "user_feat")
 }
+# Holds the parts of the image archive, part_<n>.
+IMAGE_FOLDER = "image"
+
 QRELS_FILES = {
     "search_test": "search.test.qrels.csv",
     "recommendation_test": "recommendation.test.qrels.csv",

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from qilin_dagster.errors import InputError
 from qilin_dagster.sources.layout import (
+    IMAGE_FOLDER,
     IMPRESSION_FIELDS,
     QRELS_FILES,
     TABLES,
@@ -107,7 +108,11 @@ def inspect(data: Path) -> DataFolder:
 
 
 def quick_fingerprint(data: Path) -> str:
-    """Hash of names, sizes and times of the data files: cheap enough to ask every minute."""
+    """Hash of names, sizes and times of the data files: cheap enough to ask every minute.
+
+    Of the image archive, whose millions of files would take minutes, the names and the times of the
+    parts: a part's time changes while notes' folders are put into it.
+    """
     digest = hashlib.sha256()
     for table in TABLES:
         for path in _find_files(data / table):
@@ -117,7 +122,19 @@ def quick_fingerprint(data: Path) -> str:
     for path in _find_qrels(data).values():
         stat = path.stat()
         digest.update(f"{path.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    for part in image_parts(data):
+        changed = (data / part).stat().st_mtime_ns
+        digest.update(f"{part} {changed}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def image_parts(data: Path) -> list[str]:
+    """The parts of the image archive that are there, as ``image/part_3``, by name."""
+    folder = data / IMAGE_FOLDER
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(f"{IMAGE_FOLDER}/{entry.name}" for entry in entries if entry.is_dir())
 
 
 def read_ticks(table: PublishedTable) -> Iterator[pa.Array]:

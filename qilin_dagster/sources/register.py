@@ -28,6 +28,7 @@ from qilin_dagster.sources.layout import TABLES
 from qilin_dagster.sources.published import (
     DataFolder,
     PublishedTable,
+    image_parts,
     inspect,
     read_arrow_batches,
 )
@@ -198,7 +199,7 @@ def register_all(lake: Lake, data: DataFolder, search_offset: str) -> dict[str, 
 
 
 def is_registered(lake: Lake, data: Path) -> bool:
-    """True when the lake's tables were registered from these files, judged by path and size."""
+    """True when the lake was built from these files, judged by path and size, and image parts."""
     registered = {
         (file.path, file.n_bytes)
         for name in TABLES
@@ -214,7 +215,9 @@ def is_registered(lake: Lake, data: Path) -> bool:
         for table in tables
         for shard in table.shards
     }
-    return registered == present
+    images = lake.manifest("core.images")
+    known_parts = [] if images is None else images.facts["parts"]
+    return registered == present and known_parts == image_parts(data)
 
 
 def _columns(schema: pa.Schema) -> tuple[tuple[str, str], ...]:

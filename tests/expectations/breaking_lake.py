@@ -15,6 +15,13 @@ ONE_REQUEST = "rowid = (select min(rowid) from evaluation.per_request where run 
 ONE_SCORE = f"rowid = (select min(rowid) from {RUN})"
 
 
+def moved(subject: str) -> Break:
+    return change(
+        "update evaluation.data_drift set is_moved = true, moved = 'went from 1 % to 2 %' "
+        f"where profile_n = 2 and subject = '{subject}'"
+    )
+
+
 def lost(relation: str, *also: str) -> Break:
     """An impression more than there are, in one row."""
     return change(
@@ -722,5 +729,15 @@ BREAKS: dict[str, dict[str, Break]] = {
             "update evaluation.history set low = value + 0.01, high = value + 0.02 "
             "where evaluation_n = 1 and metric = 'mrr@10' and run = 'random'"
         ),
+    },
+    "evaluation.data_drift": {
+        "profiles_are_numbered_from_1": change(
+            "update evaluation.data_drift set profile_n = profile_n + 1"
+        ),
+        "what_moved_is_said": change("update evaluation.data_drift set moved = 'it did'"),
+        "click_rate_has_not_moved": moved("click rate"),
+        "position_curve_has_not_moved": moved("position curve"),
+        "query_sources_have_not_moved": moved("query source"),
+        "features_have_not_moved": moved("feature"),
     },
 }

@@ -309,6 +309,16 @@ def _store_runs(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
         from evaluation.leaderboard where mode = 'full'
         """
     )
+    connection.execute(
+        """
+        create table evaluation.data_drift as
+        select unnest([1, 2])::bigint as profile_n, 'twin' as data_fingerprint, subject,
+            'a' as item, 100::bigint as n_requests, 0.2 as value, 0.01 as standard_error,
+            0.2 as previous_value, false as is_moved, null::varchar as moved
+        from (values ('click rate'), ('position curve'), ('query source'), ('feature'))
+            as s(subject)
+        """
+    )
 
 
 def _store_lab(
