@@ -66,7 +66,7 @@ def main(names: tuple[str, ...], lake: Path | None) -> None:
         if lake is not None:
             settings = replace(settings, lake=lake.expanduser().absolute())
         tables = [name if "." in name else f"training.{name}" for name in names]
-        assets = [_asset(table) for table in tables]
+        assets = [ranker_named(table) for table in tables]
         if os.environ.get("RANK", "0") == "0":
             _build(settings, [asset.key for asset in assets])
         else:
@@ -76,7 +76,8 @@ def main(names: tuple[str, ...], lake: Path | None) -> None:
         raise SystemExit(2) from error
 
 
-def _asset(table: str) -> "dg.AssetsDefinition":
+def ranker_named(table: str) -> "dg.AssetsDefinition":
+    """The asset of a ranker that learns; raises InputError that names those there are."""
     from qilin_dagster.assets import ablation, training
 
     rankers = {".".join(a.key.path): a for a in (*training.rankers, *ablation.rankers)}

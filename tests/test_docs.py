@@ -161,6 +161,11 @@ def test_every_command_line_of_the_docs_can_be_given(words: list[str]) -> None:
         case ["pip", "install", "-e", what] | ["uv", "pip", "install", _, "-e", what]:
             extras = re.findall(r"\[(\w+)\]", what)
             assert set(extras) <= set(PROJECT["project"]["optional-dependencies"])
+        case ["torchrun", "--nproc-per-node", number, "-m", "qilin_dagster.train", *names]:
+            from qilin_dagster.train import ranker_named
+
+            assert int(number) > 1
+            assert [ranker_named(f"training.{name}").key.path[-1] for name in names] == names
         case ["uv", "venv", _]:
             pass  # Another project's command, of one word.
         case _:

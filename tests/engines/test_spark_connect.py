@@ -42,7 +42,7 @@ TOLERANCE = 1e-9
 @pytest.fixture(scope="module")
 def server() -> str:
     """The embedded server, or another Spark that is to pass the same tests."""
-    named = os.environ.get("QILIN_TEST_SPARK")
+    named = os.environ.get("SPARK_TO_TEST")
     return named or start_server("127.0.0.1", 0, in_background=True)
 
 
