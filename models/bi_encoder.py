@@ -253,10 +253,12 @@ class BiEncoderLearner:
                 self_normalised=False,
             )
 
-    def validate(self) -> float:
-        return self._metric(
-            scores(self.model, self._notes, self._validation, self._recipe, self._place)
-        )
+    def validation_scores(self, requests: IntArray) -> FloatArray:
+        part = self._validation.take(requests)
+        return scores(self.model, self._notes, part, self._recipe, self._place)
+
+    def metric(self, scores: FloatArray) -> float:
+        return self._metric(scores)
 
     def negatives(self, order: np.random.Generator) -> Negatives:
         """Counted over the epoch that this order gives."""

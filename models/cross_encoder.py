@@ -99,10 +99,12 @@ class CrossEncoderLearner:
         sequences = _pairs(self._notes, self._fit, drawn.fit_request, drawn.note, self._recipe)
         return drawn.loss(self._recipe.training, self.model(tensors(sequences, self._place)))
 
-    def validate(self) -> float:
-        return self._metric(
-            scores(self.model, self._notes, self._validation, self._recipe, self._place)
-        )
+    def validation_scores(self, requests: IntArray) -> FloatArray:
+        part = self._validation.take(requests)
+        return scores(self.model, self._notes, part, self._recipe, self._place)
+
+    def metric(self, scores: FloatArray) -> float:
+        return self._metric(scores)
 
     def negatives(self, order: np.random.Generator) -> dict[str, int]:
         """Of the epoch that this order gives, by where they come from."""

@@ -206,8 +206,11 @@ class DCNV2Learner:
             self_normalised=correction.self_normalised,
         )
 
-    def validate(self) -> float:
-        return self._metric(_scores(self.ranker, self._validation))
+    def validation_scores(self, requests: NDArray[np.int64]) -> FloatArray:
+        return _scores(self.ranker, self._validation, requests)
+
+    def metric(self, scores: FloatArray) -> float:
+        return self._metric(scores)
 
 
 @dataclass(frozen=True)
@@ -320,12 +323,14 @@ def _batches(
 
 
 @torch.no_grad()
-def _scores(model: DCNV2, tensors: _Tensors) -> FloatArray:
-    n_requests = len(tensors.request_offsets) - 1
+def _scores(
+    model: DCNV2, tensors: _Tensors, requests: NDArray[np.int64] | None = None
+) -> FloatArray:
+    """Scores of the candidates of these requests, or of all."""
+    if requests is None:
+        requests = np.arange(len(tensors.request_offsets) - 1)
     parts = [
-        tensors.batch(requests).scores(model).float().cpu().numpy()
-        for requests in _batches(
-            tensors.request_offsets, np.arange(n_requests), CANDIDATES_PER_SCORED_BATCH
-        )
+        tensors.batch(batch).scores(model).float().cpu().numpy()
+        for batch in _batches(tensors.request_offsets, requests, CANDIDATES_PER_SCORED_BATCH)
     ]
     return np.concatenate([np.zeros(0), *parts]).astype(np.float64)

@@ -23,6 +23,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.array_file import whole_file
+from models.metrics import FloatArray
+from models.processes import NotMainError, Processes
 from models.recipes import Training
 
 # A learner tells how far it is after so many steps, and saves where it is after so many seconds.
@@ -52,8 +54,13 @@ class Learner(Protocol):
         """Mean loss over these requests, on the model's device, with its gradient."""
         ...
 
-    def validate(self) -> float:
-        """A metric on the validation fold, higher is better; called in evaluation mode."""
+    def validation_scores(self, requests: NDArray[np.int64]) -> FloatArray:
+        """Scores of these validation requests' candidates, float64, in their order; called in
+        evaluation mode."""
+        ...
+
+    def metric(self, scores: FloatArray) -> float:
+        """Of the scores of the whole validation fold; higher is better."""
         ...
 
 
@@ -110,7 +117,9 @@ def train(
 ) -> tuple[AnyLearner, TrainingHistory]:
     """Train on the fit fold and keep the weights that are best on the validation fold.
 
-    The same seed, data and device give the same weights, interrupted and resumed or not.
+    The same seed, data and device give the same weights, interrupted and resumed or not. Started by
+    torchrun, the processes share the batches of each update and the validation requests (see
+    `models.processes`); how many they are changes sums in their last digits only.
 
     Args:
         build: makes the learner on a device; called with the seed set.
@@ -119,26 +128,39 @@ def train(
         checkpoint: file to save to every few minutes, after each epoch and when the process is
             asked to end (SIGINT, SIGTERM), and to go on from if it is there. It must belong to the
             same data and recipe, which is for the caller to see to.
-        on_progress: called every ten steps and after each validation.
+        on_progress: called every ten steps and after each validation, in the main process; the
+            loss of an epoch that is not over is that of its batches.
 
     Returns:
         The learner, its model set to score; and what happened.
 
     Raises:
         FloatingPointError: the loss became infinite or NaN.
-        ValueError: a checkpoint of another model.
+        ValueError: a checkpoint of another model; more processes than batches of an update.
+        NotMainError: training is over in a process that is not the main one.
     """
     place = device_named(device)
+    processes = Processes.joined(place)
+    if processes.n > training.batches_per_update:
+        raise ValueError(
+            f"{processes.n} processes share the batches of an update, and there are only "
+            f"{training.batches_per_update}: set QILIN_PROCESSES={processes.n} to cut them smaller"
+        )
     with _reproducible(training.seed, place), _signals_held(checkpoint is not None) as asked:
         learner = build(place)
         optimisers = learner.optimisers(training)
-        run = _Run(learner.model, optimisers, training, place)
-        if checkpoint is not None and checkpoint.exists():
+        run = _Run(learner.model, optimisers, training, place, processes)
+        # None writes before all have read: they meet at each update.
+        is_there = checkpoint is not None and processes.is_main and checkpoint.exists()
+        if checkpoint is not None and processes.any(is_there)[0]:
             run.read(checkpoint)
+        processes.start_alike(run.model)
         while not run.is_over:
             _epoch(run, learner, training, checkpoint, on_progress, asked)
             if checkpoint is not None:
                 run.write(checkpoint)
+    if not processes.is_main:
+        raise NotMainError
     run.model.load_state_dict(run.best_weights)
     run.model.eval()
     history = TrainingHistory(
@@ -156,9 +178,12 @@ def train(
 
 
 def device_named(device: str) -> torch.device:
-    """The torch device of this name; `auto` is a GPU if there is one."""
+    """The torch device of this name; `auto` is a GPU if there is one, of torchrun's processes on a
+    machine one each."""
+    if device == "auto" and torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cpu")
     return torch.device(device)
 
 
@@ -170,9 +195,11 @@ class _Run:
     optimisers: Sequence[torch.optim.Optimizer]
     training: Training
     place: torch.device
+    processes: Processes
     order: np.random.Generator = field(init=False)
     best_weights: dict[str, Tensor] = field(init=False)
-    # Of the epoch that is running: the state of `order` at its start, steps done, sum of the loss.
+    # Of the epoch that is running: the state of `order` at its start, steps done, and, of the
+    # batches of this process, sum of the loss and requests.
     order_state: dict[str, Any] = field(init=False)
     step: int = 0
     n_updates: int = 0
@@ -209,6 +236,7 @@ class _Run:
 
     def update(self) -> None:
         """One step of all optimisers; the learning rate rises from 0 over the first ones."""
+        self.processes.add_gradients(self.model.parameters())
         # Clipping knows no sparse gradients; a row that is rarely met needs none.
         dense = [p for p in self.model.parameters() if p.grad is not None and not p.grad.is_sparse]
         torch.nn.utils.clip_grad_norm_(dense, self.training.gradient_clip)
@@ -221,23 +249,26 @@ class _Run:
             optimiser.zero_grad(set_to_none=True)
 
     def write(self, path: Path) -> None:
-        """All of it as one file of tensors, words in its header; whole or not at all."""
+        """All of it as one file of tensors, words in its header; whole or not at all.
+
+        Every process calls it, the main one writes.
+        """
+        loss, n_seen = self.seen_by_all()
+        if not self.processes.is_main:
+            return
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best_weights.items()}
         for number, optimiser in enumerate(self.optimisers):
             for parameter, state in optimiser.state_dict()["state"].items():
                 for name, tensor in state.items():
                     tensors[f"optimiser.{number}.{parameter}.{name}"] = tensor
-        tensors["random.cpu"] = torch.get_rng_state()
-        if self.place.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self.place)
-        tensors["loss"] = self.loss
+        tensors["loss"] = loss
         words = {
             "training": asdict(self.training),
             "order": self.order_state,
             "step": self.step,
             "n_updates": self.n_updates,
-            "n_seen": self.n_seen,
+            "n_seen": n_seen,
             "seconds": self.seconds,
             "epochs": [asdict(epoch) for epoch in self.epochs],
             "best_epoch": self.best_epoch,
@@ -268,16 +299,20 @@ class _Run:
                 states.setdefault(int(parameter), {})[entry] = tensor
             groups = optimiser.state_dict()["param_groups"]
             optimiser.load_state_dict({"state": states, "param_groups": groups})
-        torch.set_rng_state(tensors["random.cpu"])
-        if self.place.type == "cuda":
-            torch.cuda.set_rng_state(tensors["random.cuda"], self.place)
-        self.loss = tensors["loss"].to(self.place)
+        if self.processes.is_main:
+            # Counted once: it is a sum over the processes of that time.
+            self.loss, self.n_seen = tensors["loss"].to(self.place), words["n_seen"]
         self.order_state = words["order"]
         self.order.bit_generator.state = words["order"]
         self.step, self.n_updates = words["step"], words["n_updates"]
-        self.n_seen, self.seconds = words["n_seen"], words["seconds"]
+        self.seconds = words["seconds"]
         self.epochs = [Epoch(**epoch) for epoch in words["epochs"]]
         self.best_epoch, self.best_metric = words["best_epoch"], words["best_metric"]
+
+    def seen_by_all(self) -> tuple[Tensor, int]:
+        """Sum of the loss and requests of the epoch so far, over all processes."""
+        seen = torch.tensor(self.n_seen, device=self.place)
+        return self.processes.total(self.loss), int(self.processes.total(seen))
 
     def _state_of_order(self) -> dict[str, Any]:
         return dict(self.order.bit_generator.state)
@@ -297,41 +332,52 @@ def _epoch(
     saved = time.perf_counter()
     batches = learner.batches(run.order)
     n_steps = len(batches)
+    processes = run.processes
+    if not processes.is_main:
+        on_progress = None
     in_half_precision = torch.autocast(
         run.place.type, torch.bfloat16, enabled=training.precision == "bf16"
     )
     run.model.train()
     for step in range(run.step, n_steps):
         requests = batches[step]
-        with in_half_precision:
-            loss_of_batch = learner.loss(requests)
-        # Batches of one update weigh by their requests, as if they were one batch.
         first = step - step % training.batches_per_update
         together = batches[first : first + training.batches_per_update]
         is_whole = step == first + len(together) - 1
-        weight = len(requests) / sum(map(len, together))
-        torch.autograd.backward(loss_of_batch * weight)
+        if processes.takes(step - first):
+            # Chance of its own for each batch, the same whichever process takes it.
+            torch.manual_seed(seed_of_batch(training.seed, number, step))
+            with in_half_precision:
+                loss_of_batch = learner.loss(requests)
+            # Batches of one update weigh by their requests, as if they were one batch.
+            weight = len(requests) / sum(map(len, together))
+            torch.autograd.backward(loss_of_batch * weight)
+            # Stays on the device: reading it each step would make a GPU wait.
+            run.loss += loss_of_batch.detach() * len(requests)
+            run.n_seen += len(requests)
         if is_whole:
             run.update()
-        # Stays on the device: reading it each step would make a GPU wait.
-        run.loss += loss_of_batch.detach() * len(requests)
-        run.n_seen += len(requests)
         if on_progress is not None and (step + 1) % STEPS_PER_PROGRESS == 0:
             on_progress(_progress(run, number, step + 1, n_steps, None))
         if checkpoint is not None and is_whole:
             run.step, run.seconds = step + 1, time.perf_counter() - started
             is_due = time.perf_counter() - saved > SECONDS_PER_CHECKPOINT
-            if asked.is_set() or is_due:
+            is_asked, is_due = processes.any(asked.is_set(), is_due)
+            if is_asked or is_due:
                 run.write(checkpoint)
                 saved = time.perf_counter()
-            if asked.is_set():
+            if is_asked:
                 raise _Asked
-    loss = float(run.loss) / run.n_seen
+    total, n_seen = run.seen_by_all()
+    loss = float(total) / n_seen
     if not np.isfinite(loss):
         raise FloatingPointError(f"the loss is {loss} in epoch {number}: lower the learning rate")
     run.model.eval()
     with torch.no_grad(), in_half_precision:
-        metric = learner.validate()
+        share = processes.share(learner.n_validation_requests)
+        # More processes than requests leave some without any.
+        scores = learner.validation_scores(share) if len(share) else np.zeros(0)
+        metric = learner.metric(processes.gathered(scores))
     if on_progress is not None:
         on_progress(_progress(run, number, n_steps, n_steps, metric))
     run.end_epoch(
@@ -345,12 +391,18 @@ def _epoch(
     )
 
 
+def seed_of_batch(seed: int, epoch: int, step: int) -> int:
+    """A seed for what is drawn in one batch, such as dropout; far from those of its neighbours."""
+    (state,) = np.random.SeedSequence((seed, epoch, step)).generate_state(1, np.uint64)
+    return int(state >> np.uint64(1))
+
+
 def _progress(run: _Run, epoch: int, step: int, n_steps: int, metric: float | None) -> Progress:
     return Progress(
         epoch=epoch,
         step=step,
         n_steps=n_steps,
-        loss=float(run.loss) / run.n_seen,
+        loss=float(run.loss) / max(1, run.n_seen),
         validation_metric=metric,
     )
 

@@ -106,6 +106,18 @@ class Training:
     # The same of those on which the epoch is chosen.
     min_validation_requests: int = 10
 
+    def cut_for(self, n_processes: int) -> "Training":
+        """The same updates in so many times as many batches, one for each process to take.
+
+        What is learnt depends on this number and not on the processes that there are. Notes of
+        the same batch that serve as negatives become fewer.
+        """
+        return replace(
+            self,
+            candidates_per_batch=max(1, self.candidates_per_batch // n_processes),
+            batches_per_update=self.batches_per_update * n_processes,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class DCNV2Recipe:

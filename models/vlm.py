@@ -231,8 +231,11 @@ class VLMLearner:
         batch = self._batches.batch(self._fit, drawn.fit_request, drawn.note)
         return drawn.loss(self._recipe.training, self.model(batch))
 
-    def validate(self) -> float:
-        return self._metric(self._batches.scores(self._validation))
+    def validation_scores(self, requests: IntArray) -> FloatArray:
+        return self._batches.scores(self._validation.take(requests))
+
+    def metric(self, scores: FloatArray) -> float:
+        return self._metric(scores)
 
 
 class _Batches:

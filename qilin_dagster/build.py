@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qilin_dagster.errors import InputError
 from qilin_dagster.lake import Lake, LakeError
-from qilin_dagster.settings import REPOSITORY, Settings
+from qilin_dagster.settings import DUCKDB, REPOSITORY, Settings
 from qilin_dagster.sources.clock import decide_clocks
 from qilin_dagster.sources.layout import TABLES
 from qilin_dagster.sources.published import inspect
@@ -98,6 +98,10 @@ def run_build(
     from qilin_dagster.engines.duckdb import DuckDBEngine
 
     reads_data = keys is None or any(key.path[0] == "published" for key in keys)
+    if settings.engine != DUCKDB:
+        from qilin_dagster.engines.spark_connect import require_server
+
+        require_server(settings.engine)
     if reads_data:
         _require_usable(settings)
     _set_environment(settings)
@@ -166,6 +170,7 @@ def _set_environment(settings: Settings) -> None:
     values = {
         "QILIN_DATA": settings.data,
         "QILIN_LAKE": settings.lake,
+        "QILIN_ENGINE": settings.engine,
         "QILIN_SEED": settings.seed,
         "QILIN_THREADS": settings.threads,
         "QILIN_MEMORY_LIMIT": settings.memory_limit,

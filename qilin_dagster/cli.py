@@ -16,7 +16,7 @@ from typing import Any, Literal, NoReturn, ParamSpec
 import click
 
 from qilin_dagster.errors import InputError
-from qilin_dagster.settings import Settings
+from qilin_dagster.settings import Settings, engine_named
 
 P = ParamSpec("P")
 
@@ -161,6 +161,12 @@ def audit(data: Path | None, as_json: bool, expect: Path | None) -> None:
     help="Groups or keys, comma-separated, such as raw,core or core.requests; repeatable.",
 )
 @click.option(
+    "--engine",
+    default=None,
+    metavar="ENGINE",
+    help="duckdb, or sc://HOST:PORT: Spark computes the stored tables. [default: duckdb]",
+)
+@click.option(
     "--search-clock-offset",
     default=None,
     metavar="HOURS",
@@ -187,6 +193,7 @@ def build(
     data: Path | None,
     lake: Path | None,
     selects: tuple[str, ...],
+    engine: str | None,
     search_clock_offset: str | None,
     wait: bool,
     max_quarantined: float | None,
@@ -197,13 +204,15 @@ def build(
     from qilin_dagster.build import run_build, selected_keys
 
     settings = _settings(lake, data)
+    if engine is not None:
+        settings = replace(settings, engine=engine_named(engine, "--engine "))
     if search_clock_offset is not None:
         settings = replace(settings, search_clock_offset=search_clock_offset)
     if max_quarantined is not None:
         settings = replace(settings, max_quarantined=max_quarantined)
     if strict:
         settings = replace(settings, is_strict=True)
-    _log_to_stderr()
+    log_to_stderr()
     outcome = run_build(settings, selected_keys(selects), wait=wait, is_smoke=smoke)
     for line in outcome.lines:
         click.echo(line, err=True)
@@ -409,7 +418,47 @@ def gc(lake: Path | None, older_than: float) -> None:
     click.echo(f"{len(deleted)} snapshots deleted")
 
 
-def _log_to_stderr() -> None:
+@main.command()
+@click.argument("url")
+@click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
+@_explains_errors
+def push(url: str, lake: Path | None) -> None:
+    """Copy what readers see to object storage, such as s3://bucket/lake; only what is new moves."""
+    from qilin_dagster.lake import Lake
+    from qilin_dagster.object_store import push
+
+    click.echo(str(push(Lake(_settings(lake).lake), url)))
+
+
+@main.command()
+@click.argument("url")
+@click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
+@_explains_errors
+def pull(url: str, lake: Path | None) -> None:
+    """Make the lake what was pushed to URL last; only what is new moves."""
+    from qilin_dagster.engines.duckdb import DuckDBEngine
+    from qilin_dagster.lake import Lake
+    from qilin_dagster.object_store import pull
+
+    settings = _settings(lake)
+    store = Lake(settings.lake)
+    click.echo(str(pull(url, store, DuckDBEngine(store, settings).serve)))
+
+
+@main.command("spark-server")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
+@click.option("--port", default=15002, show_default=True, help="Port to listen at.")
+@_explains_errors
+def spark_server(host: str, port: int) -> None:
+    """Serve Spark Connect on this machine, for trial and tests; Ctrl-C stops it. Needs no Java."""
+    from qilin_dagster.engines.spark_connect import start_server
+
+    click.echo(f"qilin build --engine sc://{host}:{port}", err=True)
+    start_server(host, port, in_background=False)
+
+
+def log_to_stderr() -> None:
+    """Show the lines of this project as they come."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(relativeCreated)8.0f ms  %(message)s"))
     log = logging.getLogger("qilin")

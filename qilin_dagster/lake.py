@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 STAGING = ".staging"
+# Published tables once more, as another engine reads them: no relations of the catalog.
+LANDED = "landed"
 SPILL = ".spill"
 UNFINISHED = ".unfinished"
 # Tables that say when they were written: the same build gives other bytes.
@@ -62,7 +64,8 @@ class LakeBusyError(LakeError):
 
 @dataclass(frozen=True)
 class File:
-    """One file of a snapshot; ``path`` is absolute for published files that stay where they are."""
+    """One file of a snapshot; ``path`` is absolute for published files that stay where they are,
+    else relative to the table's folder: of this snapshot, or of an earlier one that it shares."""
 
     path: str
     n_bytes: int
@@ -385,7 +388,16 @@ class Lake:
             for folder in sorted(p for p in self.root.glob("[!.]*/*") if p.is_dir()):
                 table = f"{folder.parent.name}.{folder.name}"
                 manifests = (self.manifest(table), served.manifest(table))
-                kept = {manifest.snapshot_id for manifest in manifests if manifest is not None}
+                # A snapshot may go on using files of an earlier one, which then stays, too.
+                kept = {
+                    name
+                    for manifest in manifests
+                    if manifest is not None
+                    for name in (
+                        manifest.snapshot_id,
+                        *(Path(file.path).parts[0] for file in manifest.files),
+                    )
+                }
                 for snapshot in sorted(p for p in folder.iterdir() if p.is_dir()):
                     if snapshot.name not in kept and snapshot.stat().st_mtime < limit:
                         shutil.rmtree(snapshot)

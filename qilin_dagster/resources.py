@@ -11,7 +11,7 @@ import dagster as dg
 
 from qilin_dagster.catalog import Catalog, load_catalog
 from qilin_dagster.lake import Lake
-from qilin_dagster.settings import Settings
+from qilin_dagster.settings import DUCKDB, Settings
 
 if TYPE_CHECKING:
     from qilin_dagster.engines.duckdb import DuckDBEngine
@@ -59,7 +59,11 @@ class Lakehouse(dg.ConfigurableResource[None]):
         return CATALOG
 
     def engine(self) -> "DuckDBEngine":
-        # DuckDB is not needed to show the graph.
+        # DuckDB is not needed to show the graph, and Spark only by those who name one.
+        if self.settings.engine != DUCKDB:
+            from qilin_dagster.engines.spark_connect import SparkConnectEngine
+
+            return SparkConnectEngine(self.store, self.settings, CATALOG)
         from qilin_dagster.engines.duckdb import DuckDBEngine
 
         return DuckDBEngine(self.store, self.settings, CATALOG)

@@ -11,16 +11,19 @@ SQL_ROOT = REPOSITORY / "sql"
 EXPECTATIONS_ROOT = REPOSITORY / "expectations"
 
 DEFAULT_LAKE = Path(".qilin/lake")
+DUCKDB = "duckdb"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What a build needs to know besides the data itself.
 
-    ``search_clock_offset`` is in hours ("auto" detects it); ``threads`` and ``memory_limit`` (a
-    DuckDB size such as ``4GB``) bound each DuckDB connection; None leaves DuckDB's own choice of
-    threads and 60 % of the machine's memory. ``spill`` is where DuckDB puts what does not fit into
-    memory, by default ``.spill`` in the lake. ``device`` is a torch device or "auto".
+    ``engine`` computes the stored tables of sql/: "duckdb", or the address of a Spark Connect
+    server (``sc://host:port``). ``search_clock_offset`` is in hours ("auto" detects it);
+    ``threads`` and ``memory_limit`` (a DuckDB size such as ``4GB``) bound each DuckDB connection;
+    None leaves DuckDB's own choice of threads and 60 % of the machine's memory. ``spill`` is where
+    DuckDB puts what does not fit into memory, by default ``.spill`` in the lake. ``device`` is a
+    torch device or "auto".
     ``checkpoint`` is what the text rankers start from: a local folder with a BERT, or a name of
     the hub that ``hf download`` has fetched; None for small new ones. ``vlm_checkpoint`` is the
     same for the vision-language ranker and the visual features: a Qwen-VL.
@@ -30,11 +33,14 @@ class Settings:
     folder or a fetched name; None for the encoder of the lake's bi-encoder.
     ``max_quarantined`` is the share of a published table above which a build stops, 0 to 1 (None:
     see quarantine.py); with ``is_strict`` it stops at the first row set aside. ``notify`` is the
-    web address or the command that is told of a failed run, see notifier.py.
+    web address or the command that is told of a failed run, see notifier.py. ``processes`` is the
+    number that the batches of a training are cut for (see models/processes.py), however many there
+    are.
     """
 
     data: Path | None
     lake: Path
+    engine: str = DUCKDB
     seed: int = 7
     threads: int | None = None
     memory_limit: str | None = None
@@ -49,6 +55,7 @@ class Settings:
     max_quarantined: float | None = None
     is_strict: bool = False
     notify: str | None = None
+    processes: int = 1
 
     @classmethod
     def from_environment(cls) -> "Settings":
@@ -58,6 +65,7 @@ class Settings:
         return cls(
             data=Path(data).expanduser().absolute() if data else None,
             lake=Path(os.environ.get("QILIN_LAKE") or DEFAULT_LAKE).expanduser().absolute(),
+            engine=engine_named(os.environ.get("QILIN_ENGINE") or DUCKDB, "QILIN_ENGINE="),
             seed=_whole_number("QILIN_SEED", 7),
             threads=_whole_number("QILIN_THREADS", 0) or None,
             memory_limit=os.environ.get("QILIN_MEMORY_LIMIT") or None,
@@ -72,6 +80,7 @@ class Settings:
             max_quarantined=_share("QILIN_MAX_QUARANTINED"),
             is_strict=_switch("QILIN_STRICT"),
             notify=os.environ.get("QILIN_NOTIFY") or None,
+            processes=_whole_number("QILIN_PROCESSES", 1) or 1,
         )
 
     def data_folder(self) -> Path:
@@ -81,6 +90,13 @@ class Settings:
                 "no data folder: name the published Parquet with --data DIR or QILIN_DATA"
             )
         return self.data
+
+
+def engine_named(engine: str, option: str) -> str:
+    """The engine, when it is one; raises InputError that begins with the option otherwise."""
+    if engine != DUCKDB and not engine.startswith("sc://"):
+        raise InputError(f"{option}{engine} is no engine: duckdb, or sc://HOST:PORT of a Spark")
+    return engine
 
 
 def _whole_number(name: str, default: int) -> int:

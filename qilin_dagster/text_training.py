@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from models.text_data import NoteTexts, TextRequests
     from qilin_dagster.note_images import NoteImages
 
-CODE_VERSION = "3"
+CODE_VERSION = "4"
 # Of a pseudo-query, which has a hundred words, BM25 looks for the first: the newest click.
 WORDS_LOOKED_FOR = 8
 

@@ -39,7 +39,7 @@ RUN_SCHEMA = pa.schema(
         ("shown_rank", pa.int64()),
     ]
 )
-CODE_VERSION = "6"
+CODE_VERSION = "7"
 CHECKPOINT = "checkpoint.safetensors"
 
 Report = Callable[[str], None]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from models.vlm import Reader
 
-CODE_VERSION = "2"
+CODE_VERSION = "3"
 NO_IMAGES = (
     "no images: no note that the train requests show has a cover that can be read. Put parts of "
     "the image archive into the data folder, as image/part_<n>, and build again"

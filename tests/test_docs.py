@@ -27,7 +27,7 @@ README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 SETTINGS = (REPOSITORY / "qilin_dagster" / "settings.py").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 QILIN = Path(sys.executable).parent / "qilin"
-COMMANDS = sorted(set(re.findall(r"^\| `qilin (\w+)", README, flags=re.MULTILINE)))
+COMMANDS = sorted(set(re.findall(r"^\| `qilin ([\w-]+)", README, flags=re.MULTILINE)))
 
 
 def code_blocks(language: str, text: str = README) -> list[str]:
@@ -46,7 +46,7 @@ COMMAND_LINES = [
 
 def test_every_command_is_in_the_readme() -> None:
     told = subprocess.run([QILIN, "--help"], capture_output=True, text=True, check=True).stdout
-    listed = re.findall(r"^  (\w+)  ", told.split("Commands:")[1], flags=re.MULTILINE)
+    listed = re.findall(r"^  ([\w-]+)  ", told.split("Commands:")[1], flags=re.MULTILINE)
     assert sorted(listed) == COMMANDS
 
 

@@ -26,6 +26,7 @@ from qilin_dagster.assets.tables import Metadata, ranker_asset
 from qilin_dagster.errors import InputError
 from qilin_dagster.lake import Manifest, Written
 from qilin_dagster.resources import Lakehouse
+from qilin_dagster.settings import Settings
 
 if TYPE_CHECKING:
     from qilin_dagster.note_images import NoteImages
@@ -111,7 +112,7 @@ def _dcn_v2(recipe: DCNV2Recipe, schema: str) -> dg.AssetsDefinition:
         from qilin_dagster.vlm_training import NO_IMAGES
 
         settings = lakehouse.settings
-        seeded = _seeded(_chosen(recipe, config), settings.seed)
+        seeded = _seeded(_chosen(recipe, config), settings)
         engine, lake = lakehouse.engine(), lakehouse.store
         connection = engine.connect((*TEST_CANDIDATES, *_places_read(recipe)))
 
@@ -193,7 +194,7 @@ def _text_ranker(recipe: TextRecipe | VLMRecipe, schema: str) -> dg.AssetsDefini
             code_version = text_training.CODE_VERSION
             if settings.checkpoint is not None:
                 chosen = recipes.from_checkpoint(chosen, settings.checkpoint)
-        seeded = _seeded(_chosen(recipe, config, onto=chosen), settings.seed)
+        seeded = _seeded(_chosen(recipe, config, onto=chosen), settings)
         engine, lake = lakehouse.engine(), lakehouse.store
         connection = engine.connect((*TEST_CANDIDATES, *texts, *places))
 
@@ -270,8 +271,10 @@ def _chosen(recipe: R, config: Config, onto: R | None = None) -> R:
         raise dg.Failure(description=str(error), allow_retries=False) from error
 
 
-def _seeded(recipe: S, seed: int) -> S:
-    return dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, seed=seed))
+def _seeded(recipe: S, settings: Settings) -> S:
+    """With the seed of all, and its batches cut for so many processes."""
+    training = dataclasses.replace(recipe.training, seed=settings.seed)
+    return dataclasses.replace(recipe, training=training.cut_for(settings.processes))
 
 
 def _publish(

@@ -19,6 +19,7 @@ import duckdb
 from qilin_dagster.catalog import Catalog, View, load_catalog
 from qilin_dagster.errors import InputError
 from qilin_dagster.lake import (
+    LANDED,
     Lake,
     LakeError,
     Manifest,
@@ -92,7 +93,7 @@ class DuckDBEngine:
         }
         for name, value in settings.items():
             try:
-                connection.execute(f"set {name} = {_literal(value)}")
+                connection.execute(f"set {name} = {literal(value)}")
             except duckdb.Error as error:
                 connection.close()
                 raise InputError(f"{name} = {value!r} cannot be used: {error}") from error
@@ -130,7 +131,8 @@ class DuckDBEngine:
         wanted = None if relations is None else self._read_by(relations)
         present: set[str] = set()
         for table in self.lake.tables():
-            if wanted is not None and table not in wanted:
+            is_wanted = table in wanted if wanted is not None else not table.startswith(LANDED)
+            if not is_wanted:
                 continue
             manifest = self.lake.manifest(table)
             if manifest is not None and self.lake.files(manifest):
@@ -161,7 +163,7 @@ class DuckDBEngine:
         schema, _, name = manifest.table.partition(".")
         files = self.lake.files(manifest)
         if schema == "published" and name in TABLES:
-            select = _published_select(name, files, manifest)
+            select = published_select(name, files, manifest)
         else:
             select = f"select * from read_parquet({_literal_list(files)})"
         connection.execute(f"create schema if not exists {schema}")
@@ -262,7 +264,7 @@ class DuckDBEngine:
                 view.qualified,
                 inputs=inputs,
                 code_version=view.code_version,
-                write=lambda folder: write_select(connection, view.select, folder),
+                write=lambda folder: self.write(connection, view, folder),
             )
         self.define_stored(connection, manifest)
         return Built(
@@ -272,6 +274,10 @@ class DuckDBEngine:
             was_current=was_current,
             n_bytes=sum(file.n_bytes for file in manifest.files),
         )
+
+    def write(self, connection: duckdb.DuckDBPyConnection, view: View, folder: Path) -> Written:
+        """Write the rows of a stored view into the folder."""
+        return write_select(connection, view.select, folder)
 
     def serve(self) -> None:
         """Show readers, <lake>/catalog.duckdb included, everything as it is now."""
@@ -341,16 +347,16 @@ def _one_thread(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 def write_select(connection: duckdb.DuckDBPyConnection, select: str, folder: Path) -> Written:
     """Write a SELECT's rows into the folder as one zstd Parquet file."""
     path = folder / "part-0.parquet"
-    copied = connection.execute(f"copy ({select}) to {_literal(path)} ({PARQUET})").fetchall()
+    copied = connection.execute(f"copy ({select}) to {literal(path)} ({PARQUET})").fetchall()
     described = connection.execute(
-        f"describe select * from read_parquet({_literal(path)})"
+        f"describe select * from read_parquet({literal(path)})"
     ).fetchall()
     return Written(
         n_rows=copied[0][0], columns=tuple((name, type_) for name, type_, *_ in described)
     )
 
 
-def _published_select(name: str, files: list[Path], manifest: Manifest) -> str:
+def published_select(name: str, files: list[Path], manifest: Manifest) -> str:
     """The published table under the contract's types, with each row's place in it and its file."""
     types = dict(manifest.columns)
     offsets, total = [], 0
@@ -392,20 +398,21 @@ def _whole(number: str) -> str:
 
 
 def _comment(connection: duckdb.DuckDBPyConnection, view: View) -> None:
-    statements = [f"comment on view {view.qualified} is {_literal(view.comment)}"]
+    statements = [f"comment on view {view.qualified} is {literal(view.comment)}"]
     statements += [
-        f'comment on column {view.qualified}."{column}" is {_literal(sentence)}'
+        f'comment on column {view.qualified}."{column}" is {literal(sentence)}'
         for column, sentence in view.column_comments.items()
     ]
     connection.execute(";".join(statements))
 
 
-def _literal(value: object) -> str:
+def literal(value: object) -> str:
+    """A text literal of SQL."""
     return "'" + str(value).replace("'", "''") + "'"
 
 
 def _literal_list(values: list[Path]) -> str:
-    return "[" + ", ".join(_literal(value) for value in values) + "]"
+    return "[" + ", ".join(literal(value) for value in values) + "]"
 
 
 def _machine_gigabytes() -> float:

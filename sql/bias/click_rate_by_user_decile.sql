@@ -15,7 +15,6 @@ with users as (
         sum(n_clicks) as n_clicks
     from core.requests
     group by channel, user_idx
-    having sum(n_impressions) >= 50
 ),
 
 ranked as (
@@ -29,6 +28,7 @@ ranked as (
             order by cast(n_clicks as double) / nullif(n_impressions, 0), user_idx
         ) as user_decile
     from users
+    where n_impressions >= 50
 ),
 
 deciles as (

@@ -472,7 +472,7 @@ beside as (
             else 'not comparable'
         end as expectation,
         case
-            when p.measure like 'n!_%' escape '!' then 0
+            when p.measure like 'n!_%' escape '!' then 0.0
             when p.paper_table like 'Figures%' then 0.005
             when p.measure in ('browsing_depth_mean', 'first_click_position_mean') then 0.005
             when p.paper_table = 'Table 5' and p.measure = 'clicks_per_request' then 0.005

@@ -128,13 +128,15 @@ ranked as (
             for d in detail_list
         ])) as shown_rank_list,
         case
-            when list_unique([d.note_idx for d in detail_list]) < len(detail_list)
+            when list_unique([d.note_idx for d in detail_list]) < array_length(detail_list)
                 then [
-                    len([
-                        e.note_idx for e in detail_list
-                        if e.note_idx = d.note_idx
-                        and (e.ticks, e.impression_n) < (d.ticks, d.impression_n)
-                    ]) > 0
+                    (
+                        array_length([
+                            e.note_idx for e in detail_list
+                            if e.note_idx = d.note_idx
+                            and (e.ticks, e.impression_n) < (d.ticks, d.impression_n)
+                        ]) > 0
+                    )
                     for d in detail_list
                 ]
             else [false for d in detail_list]
