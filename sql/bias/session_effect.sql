@@ -192,9 +192,8 @@ comment on view bias.session_effect is
 comment on column bias.session_effect.channel is 'search or recommendation.';
 comment on column bias.session_effect.adjusted_for is
     'What compared requests have in common: nothing, or user, session, query source, places shown.';
-comment on column bias.session_effect.n_requests is
-    'Requests that are earlier or later than others of their cell, which alone tell.';
-comment on column bias.session_effect.n_users is 'Users with such requests.';
+comment on column bias.session_effect.n_requests is 'Requests counted.';
+comment on column bias.session_effect.n_users is 'Users counted.';
 comment on column bias.session_effect.change_per_step is
     'Change of clicks divided by impressions, with each later request; null below ten users.';
 comment on column bias.session_effect.change_per_step_low is
