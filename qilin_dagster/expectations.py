@@ -9,8 +9,10 @@ file does without it; whatever needs it is checked before the first row is looke
 import dataclasses
 import difflib
 import hashlib
+import importlib
 import json
 import re
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -364,10 +366,33 @@ def _refuse_repeats(suite: Suite) -> None:
         rules[rule] = expectation.name
 
 
+def load_great_expectations() -> None:
+    """Import it without PySpark, which it takes wherever it finds it, for nothing here.
+
+    PySpark would cost a second, and in a process whose main module has no file (python -c) it
+    believes to be among its own tests and ends the process.
+    """
+    if "great_expectations" in sys.modules:
+        return
+    hidden = {
+        name: sys.modules.pop(name)
+        for name in [*sys.modules]
+        if name.partition(".")[0] == "pyspark"
+    }
+    # As the import system says it: there is none.
+    sys.modules["pyspark"] = None  # type: ignore[assignment]
+    try:
+        importlib.import_module("great_expectations")
+    finally:
+        del sys.modules["pyspark"]
+        sys.modules.update(hidden)
+
+
 def _build(
     suite: Suite, expectations: Iterable[Expectation], *, only_count: bool = False
 ) -> "list[GXExpectation]":
     """Great Expectations' own objects, one by one: given together, a misspelt one is dropped."""
+    load_great_expectations()
     from great_expectations.exceptions.exceptions import GreatExpectationsError
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
     from great_expectations.expectations.metadata_types import FailureSeverity
@@ -422,6 +447,7 @@ def _counting(expectation: Expectation) -> tuple[str, dict[str, Any]]:
 
 def _batch(connection: "duckdb.DuckDBPyConnection", suite: Suite, schema: str) -> "Batch":
     """The relation of the suite's name in this schema, as Great Expectations sees it."""
+    load_great_expectations()
     import great_expectations as gx
     from great_expectations.data_context.types.base import (
         DataContextConfig,

@@ -59,8 +59,9 @@ class TestRealSample:
         done, _ = real_build
         for recipe in RECIPES:
             assert f"training.{recipe.name}: not trained." in done.stderr
-        html = Path(done.stdout.strip().splitlines()[-1]).read_text(encoding="utf-8")
-        assert "Too little data to train" in html
+        first_page = Path(done.stdout.strip().splitlines()[-1])
+        leaderboard = (first_page.parent / "leaderboard.html").read_text(encoding="utf-8")
+        assert "Too little data to train" in leaderboard
 
     def test_orphans_are_a_warning_and_keep_their_rows(self, real_build) -> None:
         done, lake = real_build

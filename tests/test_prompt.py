@@ -204,24 +204,24 @@ def test_on_a_terminal_ctrl_c_cancels_the_statement(tiny_engine: DuckDBEngine) -
     os.close(terminal)
     seen = ""
 
-    def until(text: str) -> None:
+    def until(text: str, each_second: Callable[[], None] = lambda: None) -> None:
         nonlocal seen
         deadline = time.monotonic() + 60
         while text not in seen:
             assert time.monotonic() < deadline, seen
             if select.select([keyboard], [], [], 1)[0]:
                 seen += os.read(keyboard, 65536).decode(errors="replace")
+            else:
+                each_second()
         seen = seen.partition(text)[2]
 
     try:
         until("qilin>")
         os.write(keyboard, b"select count(*) from range(1000000) a, range(1000000) b;\r")
-        # The line is taken: the terminal no longer marks what is pasted. Typing it can take long on
-        # a busy machine, and an interrupt while it is being taken is lost.
+        # The line is taken: the terminal no longer marks what is pasted. An interrupt while it is
+        # being taken is lost, and one presses again.
         until("\x1b[?2004l")
-        time.sleep(1)
-        process.send_signal(signal.SIGINT)
-        until("cancelled")
+        until("cancelled", lambda: process.send_signal(signal.SIGINT))
         os.write(keyboard, b"select 6 * 7 as answer;\r")
         until("│     42 │")
         until("1 row, 0.")

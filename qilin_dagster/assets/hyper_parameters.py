@@ -6,6 +6,7 @@ names a run, so a changed one can never be taken for another.
 """
 
 import dataclasses
+import functools
 import inspect
 import re
 import typing
@@ -131,8 +132,12 @@ def _field(hint: Any, default: Any, meaning: str) -> dg.Field:
     return dg.Field(type_, is_required=False, default_value=default, description=meaning)
 
 
-def meanings(recipe: type) -> dict[str, str]:
-    """What the comment above each field of a dataclass says; empty where there is none."""
+@functools.cache
+def meanings(recipe: type) -> Mapping[str, str]:
+    """What the comment above each field of a dataclass says; empty where there is none.
+
+    Kept: finding a class in its file takes five milliseconds, and some eighty recipes ask.
+    """
     found = {field.name: "" for field in dataclasses.fields(recipe)}
     comment: list[str] = []
     for line in inspect.getsource(recipe).splitlines():

@@ -14,6 +14,7 @@ import functools
 import logging
 import os
 import socket
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -258,10 +259,25 @@ def spark_type(duckdb_type: str) -> str:
     return parsed.sql("spark")
 
 
+@contextlib.contextmanager
+def _main_module_with_a_file() -> Iterator[None]:
+    """The client takes a process whose main module has none (python -c, a worker of a test run) for
+    one of its own tests, and ends it."""
+    main = sys.modules["__main__"]
+    if hasattr(main, "__file__"):
+        yield
+        return
+    main.__file__ = __file__
+    try:
+        yield
+    finally:
+        del main.__file__
+
+
 def _client() -> Any:
     """The session builder of the client, or InputError that says what to install."""
     try:
-        with warnings.catch_warnings():
+        with _main_module_with_a_file(), warnings.catch_warnings():
             # It warns of pandas 3, which nothing here hands to it.
             warnings.simplefilter("ignore", FutureWarning)
             from pyspark.sql.connect.session import SparkSession

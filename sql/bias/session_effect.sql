@@ -181,9 +181,10 @@ select
     adjusted_for,
     n_requests,
     n_users,
-    change_per_step,
-    change_per_step - half_width as change_per_step_low,
-    change_per_step + half_width as change_per_step_high
+    -- The last digits of these sums follow the number of threads.
+    round(change_per_step, 9) as change_per_step,
+    round(change_per_step - half_width, 9) as change_per_step_low,
+    round(change_per_step + half_width, 9) as change_per_step_high
 from intervals
 order by channel, n_requests desc, adjusted_for;
 
