@@ -55,7 +55,8 @@ log_end as (
 impressions as (
     select
         i.request_id,
-        sum(case when i.is_clicked then i.dwell_s end) as clicked_dwell_s,
+        -- Thousandths are logged; further digits follow the order of adding.
+        round(sum(case when i.is_clicked then i.dwell_s end), 6) as clicked_dwell_s,
         avg(
             case
                 when i.shown_rank > 5 then null
