@@ -101,7 +101,7 @@ def _config(instance: Any) -> dict[str, Any]:
 
 
 def _fields(instance: Any) -> dict[str, dg.Field]:
-    said = meanings(type(instance))
+    said = meanings(instance.__class__)
     hints = typing.get_type_hints(type(instance))
     return {
         field.name: _field(hints[field.name], getattr(instance, field.name), said[field.name])
