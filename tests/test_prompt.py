@@ -199,6 +199,8 @@ def test_on_a_terminal_ctrl_c_cancels_the_statement(tiny_engine: DuckDBEngine) -
         stdout=terminal,
         stderr=terminal,
         start_new_session=True,
+        # Where the tests run in the background of a shell, interrupts are ignored, and by children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env={**os.environ, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"},
     )
     os.close(terminal)
