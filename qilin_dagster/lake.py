@@ -41,8 +41,8 @@ STAGING = ".staging"
 LANDED = "landed"
 SPILL = ".spill"
 UNFINISHED = ".unfinished"
-# Tables that say when they were written: the same build gives other bytes.
-DATED = ("reports.", "evaluation.history")
+# Tables that say when they were written, or what was here before: the same build gives other bytes.
+DATED = ("reports.", "evaluation.history", "evaluation.data_drift")
 LOCK = ".build.lock"
 SERVED = "lake.json"
 MANIFEST = "manifest.json"
@@ -340,7 +340,7 @@ class Lake:
         return faults
 
     def content_hash(self) -> str:
-        """Hash of every file of every table that does not say when it was written.
+        """Hash of every file of every table that tells of the data alone, see DATED.
 
         Equal for two lakes built from the same data, wherever they and the data lie.
         """
