@@ -6,7 +6,7 @@ of a task and metric.
 """
 
 from itertools import combinations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -103,8 +103,8 @@ def paired_difference(
 ) -> dict[str, object]:
     """Two runs on the same requests, (R,) each: means, difference, interval and test over users.
 
-    None of the last two below ten users. p_holm and is_told_apart are for whoever knows how many
-    such tests are made.
+    None of the last two below ten users. p_holm and is_told_apart are filled in by
+    `adjust_for_their_number`.
     """
     difference = run - against
     low = high = p_value = None
@@ -125,6 +125,15 @@ def paired_difference(
         "n_requests": len(run),
         "n_users": n_users,
     }
+
+
+def adjust_for_their_number(rows: list[dict[str, Any]]) -> None:
+    """Fill in p_holm and is_told_apart of differences that are tested together; those that have no
+    test stay without."""
+    tested = [row for row in rows if row["p_value"] is not None]
+    for row, p in zip(tested, holm_adjusted([row["p_value"] for row in tested]), strict=True):
+        row["p_holm"] = float(p)
+        row["is_told_apart"] = bool(p < LEVEL and not row["low"] <= 0 <= row["high"])
 
 
 def _pairs(

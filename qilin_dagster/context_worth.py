@@ -16,10 +16,10 @@ import pyarrow as pa
 
 from models import recipes
 from models.counterfactual import graded_ndcg
-from models.metrics import holm_adjusted, ranking_metrics
+from models.metrics import ranking_metrics
 from models.ranking_data import Exposure, RankingData, TooLittleData, metric_on
 from models.recipes import DCNV2Recipe, Task
-from qilin_dagster.comparisons import LEVEL, paired_difference
+from qilin_dagster.comparisons import adjust_for_their_number, paired_difference
 from qilin_dagster.exposures import exposure_of
 from qilin_dagster.features import (
     USER_COUNTS,
@@ -328,15 +328,9 @@ def context_worth(runs: pa.Table, task: str) -> pa.Table:
                 }
             )
         for design in (ALONE, LEFT_OUT):
-            tested = [
-                row
-                for row in rows
-                if (row["metric"], row["design"]) == (metric, design) and row["p_value"] is not None
-            ]
-            p_values = holm_adjusted([row["p_value"] for row in tested])
-            for row, p in zip(tested, p_values, strict=True):
-                row["p_holm"] = float(p)
-                row["is_told_apart"] = bool(p < LEVEL and not row["low"] <= 0 <= row["high"])
+            adjust_for_their_number(
+                [row for row in rows if (row["metric"], row["design"]) == (metric, design)]
+            )
     return pa.Table.from_pylist(rows, schema=WORTH_SCHEMA)
 
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from models.metrics import holm_adjusted
-from qilin_dagster.comparisons import LEVEL, paired_difference
+from qilin_dagster.comparisons import adjust_for_their_number, paired_difference
 from qilin_dagster.leaderboard import Candidates, ScoredRun
 from qilin_dagster.per_request import metric_column, per_request
 from qilin_dagster.slices import request_attributes
@@ -124,9 +123,7 @@ def image_worth(
         for c in wanted
     ]
     for metric in METRICS:
-        of_all = [r for r in rows if (r["metric"], r["slice"]) == (metric, ALL)]
-        tested = [r for r in of_all if r["p_value"] is not None]
-        for row, p in zip(tested, holm_adjusted([r["p_value"] for r in tested]), strict=True):
-            row["p_holm"] = float(p)
-            row["is_told_apart"] = bool(p < LEVEL and not row["low"] <= 0 <= row["high"])
+        adjust_for_their_number(
+            [row for row in rows if (row["metric"], row["slice"]) == (metric, ALL)]
+        )
     return pa.Table.from_pylist(rows, schema=SCHEMA)

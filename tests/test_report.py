@@ -6,7 +6,6 @@ import itertools
 import json
 import math
 import re
-import shutil
 import struct
 import subprocess
 import time
@@ -31,8 +30,7 @@ from qilin_dagster.report import (
     write_report,
 )
 from qilin_dagster.report_blocks import difference_text
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+from tests.browser import CHROMIUM
 
 RELATIONS = """
 create schema quarantine; create schema core; create schema bias; create schema evaluation;
