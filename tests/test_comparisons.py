@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.metrics import paired_randomisation_test
-from qilin_dagster.comparisons import ANCHORS, METRICS, comparisons
+from qilin_dagster.comparisons import ANCHORS, METRICS, adjust_for_their_number, comparisons
 from qilin_dagster.per_request import RequestMetrics
 
 N = 300
@@ -81,3 +81,20 @@ def test_under_no_effect_a_family_of_tests_seldom_finds_one() -> None:
         n_found += any(row["is_resolvable"] for row in found.values())
     # Five in a hundred are expected at most; of twenty, five or more come in 3 of a thousand times.
     assert n_found < 5
+
+
+def test_differences_tested_together_are_adjusted_for_their_number() -> None:
+    """Holm by hand: 3 * .01, then 2 * .02, then .04 or what the one before has."""
+    rows = [
+        {"p_value": p, "low": low, "high": 0.2, "p_holm": None, "is_told_apart": None}
+        for p, low in ((0.02, 0.1), (0.01, 0.1), (0.04, -0.1), (None, None))
+    ]
+    adjust_for_their_number(rows)
+    assert [row["p_holm"] for row in rows] == [
+        pytest.approx(0.04),
+        pytest.approx(0.03),
+        pytest.approx(0.04),
+        None,
+    ]
+    # The third interval holds zero, and the last was not tested.
+    assert [row["is_told_apart"] for row in rows] == [True, True, False, None]
