@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from models.causal.weighting import effective_size
 from models.metrics import FloatArray
 
 # Sums over clicks: what a click at a rank is worth.
@@ -45,12 +46,11 @@ def click_weights(
 ) -> ClickWeights:
     """Weights of clicks; examination below ``clip`` counts as it."""
     weight = np.where(is_clicked, 1.0 / np.maximum(examination, clip), 0.0)
-    squares = float((weight**2).sum())
     n_clicks = int(is_clicked.sum())
     return ClickWeights(
         weight,
         n_clicks,
-        float(weight.sum()) ** 2 / squares if squares else 0.0,
+        effective_size(weight) if n_clicks else 0.0,
         float((examination[is_clicked] < clip).mean()) if n_clicks else 0.0,
     )
 

@@ -24,11 +24,9 @@ if TYPE_CHECKING:
 
 TABLE = "core.images"
 CODE_VERSION = "1"
-# Of the data folder; the paths of the notes begin with it.
 # So many are lost at most when a verification is killed.
 IMAGES_AT_ONCE = 20_000
 FACTS = ("width", "height", "n_bytes", "content_hash", "is_readable", "reason")
-MISSING = "image is missing"
 
 # Paths of any other shape are looked at, too: they are refused by name.
 NAMED = """

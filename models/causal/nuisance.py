@@ -87,31 +87,6 @@ def cross_fit(
     return Nuisance(np.clip(propensity_N, LEAST, MOST), expected[True], expected[False])
 
 
-def cross_fit_mean(
-    covariates_NP: FloatArray,
-    outcomes_NM: FloatArray,
-    cluster_N: IntArray,
-    *,
-    family: Family = "linear",
-    n_folds: int = N_FOLDS,
-    seed: int = 0,
-) -> FloatArray:
-    """Outcomes to be expected whatever the treatment, float64 (N, M), cross-fitted."""
-    fold_N = folds(cluster_N, n_folds, seed)
-    expected_NM = np.empty_like(outcomes_NM)
-    for fold in range(n_folds):
-        inside_N = fold_N == fold
-        if inside_N.any():
-            expected_NM[inside_N] = _regression(
-                covariates_NP[~inside_N],
-                outcomes_NM[~inside_N],
-                covariates_NP[inside_N],
-                family,
-                seed,
-            )
-    return expected_NM
-
-
 def _probability(
     known_NP: FloatArray,
     is_treated_N: BoolArray,

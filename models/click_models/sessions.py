@@ -92,12 +92,6 @@ class Sessions:
         """Clicks of each request, (R,)."""
         return np.bincount(self.request, self.is_clicked, minlength=self.n_requests).astype(int)
 
-    @property
-    def before_first_click(self) -> BoolArray:
-        """Exposures with no click above them in their request, (N,)."""
-        above: IntArray = np.cumsum(self.is_clicked) - self.is_clicked
-        return np.asarray(above == above[self.offsets[:-1]][self.request])
-
     def mean_by_place(self, value: FloatArray | BoolArray) -> FloatArray:
         """Mean over the exposures at each place, (K,); NaN where nothing was shown."""
         count = np.bincount(self.place, minlength=self.n_places)
