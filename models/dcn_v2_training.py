@@ -19,7 +19,7 @@ from models.dcn_v2 import DCNV2, DCNV2Config
 from models.loop import Progress, TrainingHistory, device_named
 from models.losses import corrected_clicks, dual_learning_loss, ranking_loss
 from models.metrics import FloatArray
-from models.ranking_data import NO_EXPOSURE, RankingData, require_enough, rows_of_requests
+from models.ranking_data import NO_EXPOSURE, Exposure, RankingData, require_enough, rows_of_requests
 from models.recipes import PositionCorrection, Training
 from models.row_wise_adagrad import RowWiseAdagrad
 
@@ -190,12 +190,12 @@ class DCNV2Learner:
             if float(torch.rand(())) >= correction.dropout:
                 score_B = score_B + self._positions(exposure.place_B)
             return ranking_loss(kind, score_B, batch.label_B, *lists)
-        is_robust = correction.method == "doubly_robust"
         corrected_B = corrected_clicks(
             batch.label_B,
             exposure.examination_B,
             clip=correction.clip,
-            attraction_B=exposure.attraction_B if is_robust else None,
+            attraction_B=exposure.attraction_B if correction.method == "doubly_robust" else None,
+            trust_B=exposure.trust_B if correction.method == "affine" else None,
         )
         return ranking_loss(
             kind,
@@ -218,12 +218,23 @@ class _Exposure:
     place_B: Tensor
     examination_B: Tensor
     attraction_B: Tensor
+    trust_B: Tensor | None
+
+    @classmethod
+    def on(cls, place: torch.device, exposure: Exposure) -> "_Exposure":
+        return cls(
+            _tensor(exposure.place, np.int64, place),
+            _tensor(exposure.examination, np.float32, place),
+            _tensor(exposure.attraction, np.float32, place),
+            None if exposure.trust is None else _tensor(exposure.trust, np.float32, place),
+        )
 
     def rows(self, rows_B: Tensor) -> "_Exposure":
         return _Exposure(
             self.place_B.index_select(0, rows_B),
             self.examination_B.index_select(0, rows_B),
             self.attraction_B.index_select(0, rows_B),
+            None if self.trust_B is None else self.trust_B.index_select(0, rows_B),
         )
 
 
@@ -248,13 +259,7 @@ class _Tensors:
             categorical_N=_tensor(data.categorical, _id_type(data.categorical), place),
             note_N=_tensor(data.note_id, _id_type(data.note_id), place),
             history_R=_tensor(data.history, _id_type(data.history), place),
-            exposure=None
-            if data.exposure is None
-            else _Exposure(
-                _tensor(data.exposure.place, np.int64, place),
-                _tensor(data.exposure.examination, np.float32, place),
-                _tensor(data.exposure.attraction, np.float32, place),
-            ),
+            exposure=None if data.exposure is None else _Exposure.on(place, data.exposure),
         )
 
     def batch(self, requests: NDArray[np.int64]) -> "_Batch":

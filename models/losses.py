@@ -75,22 +75,30 @@ def corrected_clicks(
     *,
     clip: float,
     attraction_B: Tensor | None = None,
+    trust_B: Tensor | None = None,
 ) -> Tensor:
     """Clicks as what they say of the note: unbiased for its attraction where nothing is clipped.
 
     - inverse propensities: c / e (Joachims et al., WSDM 2017);
     - doubly robust, with ``attraction_B`` m: m + (c - e m) / e (Oosterhuis, TOIS 2023): where e
-      is clipped the difference is filled from m and not lost.
+      is clipped the difference is filled from m and not lost;
+    - affine, with ``trust_B`` t: (c - e t) / (e - e t) (Vardasbi et al., CIKM 2020, eq. 12), which
+      also takes away the clicks on what does not attract.
 
     Args:
         label_B: floats (B,), 1 clicked, 0 not.
         examination_B: floats (B,), probability that an attractive note is clicked at this place.
         clip: smaller divisors count as this.
         attraction_B: floats (B,), what the note is worth before its click is known.
+        trust_B: floats (B,) in 0..1, probability that a note that is examined at this place and
+            does not attract is clicked.
 
     Returns:
-        Floats (B,); can be above 1 and, doubly robust, below 0.
+        Floats (B,); can be above 1 and, doubly robust or affine, below 0.
     """
+    if trust_B is not None:
+        floor_B = examination_B * trust_B
+        return (label_B - floor_B) / (examination_B - floor_B).clamp(min=clip)
     divisor_B = examination_B.clamp(min=clip)
     if attraction_B is None:
         return label_B / divisor_B

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from models.counterfactual import graded_ndcg
+from models.counterfactual import graded_ndcg, rank_worth
 from models.metrics import REQUEST_METRICS, FloatArray, ranking_metrics
 from models.recipes import Training
 
@@ -89,12 +89,15 @@ class Exposure:
         examination: float32 (N,), of that place relative to the first, above 0.
         attraction: float32 (N,), mean attraction of what stood at that place.
         n_places: how many places there are.
+        trust: float32 (N,) in 0..1, probability that an examined note that does not attract is
+            clicked at that place; None where it is not asked for.
     """
 
     place: NDArray[np.int64]
     examination: NDArray[np.float32]
     attraction: NDArray[np.float32]
     n_places: int
+    trust: NDArray[np.float32] | None = None
 
     def rows(self, rows: NDArray[np.int64]) -> "Exposure":
         return Exposure(
@@ -102,7 +105,14 @@ class Exposure:
             examination=self.examination[rows],
             attraction=self.attraction[rows],
             n_places=self.n_places,
+            trust=None if self.trust is None else self.trust[rows],
         )
+
+    def require_trust(self) -> NDArray[np.float32]:
+        """Trust; raises ValueError where it is not known."""
+        if self.trust is None:
+            raise ValueError("an affine correction needs to know the trust in places")
+        return self.trust
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +204,8 @@ def metric_on(data: Requests, metric: str = "mrr@10") -> Callable[[FloatArray], 
 
 def weighted_on(data: Requests) -> Callable[[FloatArray], float]:
     """Mean NDCG@10 with clicks weighed by one over examination: raw clicks would choose the epoch
-    that knows the old order best.
+    that knows the old order best. Where trust is known, mean DCG@10 of affine corrections, which
+    may be below 0 and so have no best order to divide by.
 
     Raises:
         ValueError: it is not known where the candidates stood.
@@ -205,7 +216,16 @@ def weighted_on(data: Requests) -> Callable[[FloatArray], float]:
     if not (data.labels > 0).any():
         raise TooLittleData("Too little data to validate on: no request has a clicked note.")
     request = data.request_index
-    gain = data.labels.astype(np.float64) / data.exposure.examination
+    examination = data.exposure.examination.astype(np.float64)
+    if data.exposure.trust is not None:
+        floor = examination * data.exposure.trust
+        affine = (data.labels - floor) / (examination - floor)
+
+        def mean_dcg(score_N: FloatArray) -> float:
+            return float((rank_worth(request, score_N)["dcg@10"] * affine).sum() / data.n_requests)
+
+        return mean_dcg
+    gain = data.labels / examination
 
     def value(score_N: FloatArray) -> float:
         return float(np.nanmean(graded_ndcg(request, score_N, gain)))

@@ -61,15 +61,23 @@ class PositionCorrection:
     """How training allows for upper places being clicked more (`models.losses`)."""
 
     # ips: a click counts by one over the examination of its place. doubly_robust: the same on what
-    # the mean attraction of the place does not explain. position_input: the place is an input that
-    # scoring leaves out. dual_learning: examination is learnt along with the ranking.
-    method: Literal["ips", "doubly_robust", "position_input", "dual_learning"] = "ips"
+    # the mean attraction of the place does not explain. affine: the same less the clicks that the
+    # place gets whatever stands there. position_input: the place is an input that scoring leaves
+    # out. dual_learning: examination is learnt along with the ranking.
+    method: Literal["ips", "doubly_robust", "affine", "position_input", "dual_learning"] = "ips"
     # Examination below this counts as this: a rare click far down must not decide.
     clip: float = 0.1
     # With the listwise loss: weights of a request sum to 1.
     self_normalised: bool = True
     # Of position_input: share of batches in which the place is not told.
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.method == "affine" and self.self_normalised:
+            raise ValueError(
+                "affine corrections count what is not clicked below 0, so those of a request may "
+                "sum to nothing to divide by: set self_normalised to False"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -501,6 +509,7 @@ def corrected(recipe: TrainedRecipe, correction: PositionCorrection) -> TrainedR
 IPS = PositionCorrection(method="ips")
 # What it fills in, its clip takes away: it can be clipped early.
 DOUBLY_ROBUST = PositionCorrection(method="doubly_robust", clip=0.5)
+AFFINE = PositionCorrection(method="affine", self_normalised=False)
 POSITION_INPUT = PositionCorrection(method="position_input")
 DUAL_LEARNING = PositionCorrection(method="dual_learning")
 

@@ -81,15 +81,16 @@ def clicks_counted(fit: TextRequests, training: Training) -> NDArray[np.float32]
 
     Raises:
         ValueError: a correction that learns places along with the ranking, which a text ranker has
-            no input for; candidates of whom it is not known where they stood.
+            no input for, or counts below 0 what was not clicked, of which it draws a few only;
+            candidates of whom it is not known where they stood.
     """
     correction = training.correction
     if correction is None:
         return None
     if correction.method not in ("ips", "doubly_robust"):
         raise ValueError(
-            f"a text ranker has no input for places and cannot learn by {correction.method}: "
-            "take ips or doubly_robust"
+            "a text ranker has no input for places, draws few of the notes that were not clicked, "
+            f"and cannot learn by {correction.method}: take ips or doubly_robust"
         )
     if fit.exposure is None:
         raise ValueError(NO_EXPOSURE)

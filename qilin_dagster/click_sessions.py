@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # The curve to use, by its estimator and the part of the log it is of.
 RECOMMENDED = "mixed position-based"
+# The curve of the model that also knows of trust.
+WITH_TRUST = "position-based with trust"
 ALL = "all pages"
 # First positions of the places: each place of the first four blocks of seven for itself.
 PLACES = (*range(29), 29, 36, 50, 99)

@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.ranking_data import Exposure, TooLittleData
+from qilin_dagster.click_sessions import ALL, RECOMMENDED, WITH_TRUST
 
 if TYPE_CHECKING:
     import duckdb
     from numpy.typing import NDArray
+
+    from models.metrics import FloatArray
+
+# Trust above this leaves an attractive note next to nothing to be known by.
+MOST_TRUST = 0.9
 
 
 @dataclass(frozen=True)
@@ -32,18 +38,19 @@ class PlaceCurve:
         return np.maximum(place, 0).astype(np.int64)
 
 
-def read_curve(connection: "duckdb.DuckDBPyConnection", task: str) -> PlaceCurve:
-    """The curve that `propensity.by_position` recommends.
+def read_curve(
+    connection: "duckdb.DuckDBPyConnection", task: str, estimator: str = RECOMMENDED
+) -> PlaceCurve:
+    """The curve that `propensity.by_position` recommends, or another of its estimators.
 
     Raises TooLittleData where none was estimated.
     """
-    from qilin_dagster.click_sessions import ALL, RECOMMENDED
 
     curve = connection.sql(
         "select position_from, estimate, n_clicks / nullif(n_impressions, 0) as click_rate "
         "from propensity.by_position where channel = $task and surface = $surface "
         "and estimator = $estimator and estimate is not null order by position_from",
-        params={"task": task, "surface": ALL, "estimator": RECOMMENDED},
+        params={"task": task, "surface": ALL, "estimator": estimator},
     ).pl()
     if curve.is_empty():
         raise TooLittleData("Too little data to correct for position: no curve was estimated.")
@@ -55,15 +62,33 @@ def read_curve(connection: "duckdb.DuckDBPyConnection", task: str) -> PlaceCurve
     )
 
 
-def exposure_of(connection: "duckdb.DuckDBPyConnection", table: Any, task: str) -> Exposure:
+def read_trust(
+    connection: "duckdb.DuckDBPyConnection", task: str, curve: PlaceCurve
+) -> "FloatArray":
+    """Trust in the places of a curve by `propensity.trust`, float64 (K,): 0 where none was looked
+    for or found, and never so much that nothing would be left for attraction."""
+    rows = connection.sql(
+        "select position_from, trust from propensity.trust where channel = $task",
+        params={"task": task},
+    ).fetchall()
+    found = dict(rows)
+    trust = [found.get(position, 0.0) for position in curve.position_from.tolist()]
+    return np.clip(np.array(trust, dtype=np.float64), 0.0, MOST_TRUST)
+
+
+def exposure_of(
+    connection: "duckdb.DuckDBPyConnection", table: Any, task: str, *, with_trust: bool = False
+) -> Exposure:
     """Where the rows of a feature table stood, with examination by `propensity.by_position`.
+
+    With trust also `propensity.trust`, and examination by the model that knows of it.
 
     A note that was returned twice stands where it stood first; one without a position, at the
     first place. Mean attraction of a place is its click rate over its examination.
 
     Raises TooLittleData where no curve was estimated.
     """
-    curve = read_curve(connection, task)
+    curve = read_curve(connection, task, WITH_TRUST if with_trust else RECOMMENDED)
     stood = connection.sql(
         'select request_id, note_idx, min("position") as "position" from core.impressions '
         "where channel = $task group by 1, 2",
@@ -81,4 +106,5 @@ def exposure_of(connection: "duckdb.DuckDBPyConnection", table: Any, task: str) 
         examination=curve.examination[place].astype(np.float32),
         attraction=curve.attraction[place].astype(np.float32),
         n_places=len(curve.examination),
+        trust=read_trust(connection, task, curve)[place].astype(np.float32) if with_trust else None,
     )

@@ -20,6 +20,7 @@ from models.click_models import (
     mixed_position_based,
     position_based,
     regression_em,
+    trust_bias,
     user_browsing,
 )
 from models.click_models.curve import Z95, Curve
@@ -27,7 +28,7 @@ from models.click_models.intervention_harvesting import NotConnected
 from models.click_models.mixed_position_based import MixedPositionBased
 from models.click_models.scoring import Score, score
 from models.click_models.sessions import BoolArray, Sessions
-from qilin_dagster.click_sessions import ALL, PLACES, RECOMMENDED, Lists, read_lists
+from qilin_dagster.click_sessions import ALL, PLACES, RECOMMENDED, WITH_TRUST, Lists, read_lists
 from qilin_dagster.lake import Written, write_rows
 
 if TYPE_CHECKING:
@@ -35,11 +36,13 @@ if TYPE_CHECKING:
 
     import duckdb
 
-CODE_VERSION = "3"
+CODE_VERSION = "4"
 CHANNELS = ("search", "recommendation")
 HELD_OUT_SHARE = 0.2
 # The estimators that are compared see so many requests at most: theirs is not the curve in use.
 COMPARED_REQUESTS = 6_000
+# So many see trust, which is little to see, and slow.
+TRUSTING_REQUESTS = 12_000
 # Fewer requests leave all curves open.
 MIN_REQUESTS = 200
 LEAST_ESTIMATE = 1e-6
@@ -92,18 +95,39 @@ OVERLAP = pa.schema(
         ("n_notes", pa.int64()),
     ]
 )
+TRUST = pa.schema(
+    [
+        ("channel", pa.string()),
+        ("position_from", pa.int64()),
+        ("position_to", pa.int64()),
+        ("trust", pa.float64()),
+        ("lower", pa.float64()),
+        ("upper", pa.float64()),
+        ("n_requests", pa.int64()),
+    ]
+)
 # Tables beside the first one, in its folder.
-BESIDE = {"click_models": CLICK_MODELS, "bias_factors": BIAS_FACTORS, "overlap": OVERLAP}
+BESIDE = {
+    "click_models": CLICK_MODELS,
+    "bias_factors": BIAS_FACTORS,
+    "overlap": OVERLAP,
+    "trust": TRUST,
+}
 
 
 @dataclass(frozen=True)
 class Estimates:
-    """Rows of all four tables."""
+    """Rows of all tables."""
 
     by_position: list[dict[str, Any]]
     click_models: list[dict[str, Any]]
     bias_factors: list[dict[str, Any]]
     overlap: list[dict[str, Any]]
+    trust: list[dict[str, Any]]
+
+    @classmethod
+    def none(cls) -> "Estimates":
+        return cls([], [], [], [], [])
 
 
 def build_propensities(
@@ -113,7 +137,7 @@ def build_propensities(
     report: Callable[[str], None],
 ) -> Written:
     """Write by_position into ``folder``, the other tables beside it."""
-    rows = Estimates([], [], [], [])
+    rows = Estimates.none()
     left_out = {}
     for channel in CHANNELS:
         lists = read_lists(connection, channel)
@@ -150,6 +174,8 @@ def estimate_channel(
     whole = mixed_position_based.fit(plain.sessions)
     _compare(channel, plain, whole, seed, rows, report)
     rows.bias_factors.extend(_factors(channel, plain.sessions, whole))
+    _trust(channel, plain.sessions, whole, seed, rows)
+    report(f"propensity: {channel}, {WITH_TRUST}")
     parts = {
         "first request of a session": plain.take(plain.is_first_of_session),
         "later requests of a session": plain.take(~plain.is_first_of_session),
@@ -186,8 +212,7 @@ def _compare(
 ) -> None:
     """Every estimator beside the recommended one: curves, and what each foretells."""
     sessions = lists.sessions
-    users, index = np.unique(sessions.user, return_inverse=True)
-    drawn = np.random.default_rng(seed).random(len(users))[index]
+    drawn = _drawn_of_users(sessions, seed)
     is_out = drawn < HELD_OUT_SHARE
     fit, judge = lists.take(~is_out), sessions.take(is_out)
     judged_kinds = lists.kind[is_out[sessions.request]]
@@ -274,6 +299,49 @@ def _compare(
         except NotConnected as reason:
             nothing = Curve.without_interval(np.full(len(PLACES), np.nan), [str(reason)])
             add(name, nothing, None, None, None)
+
+
+def _trust(
+    channel: str, sessions: Sessions, whole: MixedPositionBased, seed: int, rows: Estimates
+) -> None:
+    """What upper places are clicked for whatever stands there, and the curve beside it."""
+    drawn = _drawn_of_users(sessions, seed)
+    # Users in the order drawn, whole, until there are enough requests.
+    least = np.append(np.sort(drawn), np.inf)[min(len(drawn), TRUSTING_REQUESTS)]
+    some = _without_constants(sessions.take(drawn < least))
+    found = trust_bias.fit(some, whole)
+    rows.by_position.extend(_curve(channel, ALL, WITH_TRUST, some, found.curve))
+    rows.click_models.append(
+        _model(
+            channel,
+            ALL,
+            WITH_TRUST,
+            some,
+            None,
+            None,
+            len(found.trace),
+            caveat="Trust is relative to places below the tenth; what all places have in common "
+            "cannot be seen.",
+        )
+    )
+    rows.trust.extend(
+        {
+            "channel": channel,
+            "position_from": PLACES[k],
+            "position_to": PLACES[k + 1] - 1,
+            "trust": _number(found.trust[k]),
+            "lower": _number(found.trust_lower[k]),
+            "upper": _number(found.trust_upper[k]),
+            "n_requests": some.n_requests,
+        }
+        for k in np.flatnonzero(~np.isnan(found.trust_lower)).tolist()
+    )
+
+
+def _drawn_of_users(sessions: Sessions, seed: int) -> "np.ndarray":
+    """A number in 0..1 for each request, the same for all requests of a user, (R,)."""
+    users, index = np.unique(sessions.user, return_inverse=True)
+    return np.asarray(np.random.default_rng(seed).random(len(users))[index])
 
 
 def _without_constants(sessions: Sessions) -> Sessions:

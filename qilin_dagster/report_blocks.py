@@ -48,6 +48,7 @@ RUN_LABELS = {
     "dcn_v2": "DCN-V2",
     "dcn_v2_ips": "DCN-V2, inverse propensities",
     "dcn_v2_doubly_robust": "DCN-V2, doubly robust",
+    "dcn_v2_affine": "DCN-V2, clicks less trust",
     "dcn_v2_position_input": "DCN-V2, place in training only",
     "dcn_v2_with_ids": "DCN-V2 with note ids",
     "dcn_v2_without_ids": "DCN-V2 without note ids",

@@ -39,8 +39,8 @@ from qilin_dagster.report_charts import curve_chart
 if TYPE_CHECKING:
     import duckdb
 
-CODE_VERSION = "2"
-NAMES = ("by_position", "click_models", "bias_factors", "overlap")
+CODE_VERSION = "3"
+NAMES = ("by_position", "click_models", "bias_factors", "overlap", "trust")
 SERIES = (
     (RECOMMENDED, "Examination", "text", "circle"),
     ("click rate", "Click rate", "muted", "square"),
@@ -95,6 +95,7 @@ def position_sections(tables: Tables) -> list[Section]:
         *(_channel(tables, channel) for channel in CHANNELS if _curve(tables, channel)),
         _use(tables),
         _factors(tables),
+        _trust(tables),
         _parts(tables),
         _estimators(tables),
         _swaps(tables),
@@ -309,6 +310,52 @@ def _factors(tables: Tables) -> Section:
     return Section("factors", "What else moves clicks", blocks if rows else (Text(NOTHING),))
 
 
+def _trust(tables: Tables) -> Section:
+    rows = [
+        (
+            Cell(channel_label(row["channel"])),
+            Cell(_place(row)),
+            Cell(number(row["trust"], 3), interval(row["lower"], row["upper"])),
+            Cell(count(row["n_requests"])),
+        )
+        for row in tables["trust"]
+    ]
+    found = [
+        f"{channel_label(row['channel'])} {_place(row)}"
+        for row in tables["trust"]
+        if is_number(row["lower"]) and row["lower"] > 0
+    ]
+    said = (
+        f"Told apart from none at: {', '.join(found)}. There a click says less than its weight by "
+        "examination; train with the affine correction, and expect the gap to plain weights to be "
+        "as large as these numbers."
+        if found
+        else "Nowhere is it told apart from none: dividing by examination is all there is to do."
+    )
+    blocks: tuple[Block, ...] = (
+        Text(
+            "Readers may click upper places because they are upper places, also what does not "
+            "attract them. Of notes that are examined and do not attract, so many are clicked, "
+            "relative to places below the tenth: what all places have in common cannot be seen. "
+            "It shows in clicks that depend less on what is attractive where there is more of it."
+        ),
+        Text(said, tone="note"),
+        Table(
+            "trust",
+            "Trust by position, with 95% intervals.",
+            (
+                Column("Channel", is_number=False),
+                Column("Position", is_number=False),
+                Column("Trust"),
+                Column("Requests"),
+            ),
+            tuple(rows),
+            folded="Every position",
+        ),
+    )
+    return Section("trust", "Clicks whatever stands there", blocks if rows else (Text(NOTHING),))
+
+
 def _parts(tables: Tables) -> Section:
     surfaces = dict.fromkeys((row["channel"], row["surface"]) for row in tables["by_position"])
     rows = []
@@ -446,7 +493,7 @@ def draw_files(run_file: Path, qrels_file: Path, out: Path) -> None:
         pl.col("click").fill_null(0)
     )
     lists = lists_of_ranks(table)
-    rows = propensities.Estimates([], [], [], [])
+    rows = propensities.Estimates.none()
     propensities.estimate_channel("search", lists, 0, rows, lambda _: None)
     tables: Tables = {name: getattr(rows, name) for name in NAMES}
     known = (

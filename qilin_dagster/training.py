@@ -109,7 +109,8 @@ def train_dcn_v2(
 
     ``features`` is the snapshot folder of the task's feature table; ``images`` are the covers that
     the recipe sees, if any; in ``unfinished`` a training that is interrupted leaves what the next
-    one goes on with. With a correction for position it also reads propensity.by_position.
+    one goes on with. With a correction for position it also reads propensity.by_position, with
+    an affine one propensity.trust.
     """
     import polars as pl
 
@@ -128,7 +129,8 @@ def train_dcn_v2(
     }
     try:
         if recipe.training.correction is not None:
-            exposure = exposure_of(connection, table, recipe.task)
+            with_trust = recipe.training.correction.method == "affine"
+            exposure = exposure_of(connection, table, recipe.task, with_trust=with_trust)
             for fold in ("fit", "validation"):
                 rows = np.flatnonzero((table["fold"] == fold).to_numpy())
                 folds[fold] = dataclasses.replace(folds[fold], exposure=exposure.rows(rows))

@@ -24,6 +24,13 @@ def connection() -> duckdb.DuckDBPyConnection:
             ('search', 'all pages', 'click rate', 1, 0.9, 100, 40),
             ('search', 'pages with an answer', 'mixed position-based', 1, 0.7, 100, 40)
         ) as t(channel, surface, estimator, position_from, estimate, n_impressions, n_clicks);
+        create table propensity.trust as from (values
+            ('search', 1, 0.3), ('search', 2, -0.1), ('recommendation', 1, 0.5)
+        ) as t(channel, position_from, trust);
+        insert into propensity.by_position values
+            ('search', 'all pages', 'position-based with trust', 1, 1.0, 100, 40),
+            ('search', 'all pages', 'position-based with trust', 2, 0.8, 100, 10),
+            ('search', 'all pages', 'position-based with trust', 5, 0.6, 100, 50);
         create table core.impressions as from (values
             (7, 70, 1, 'search'), (7, 71, 4, 'search'), (7, 71, 2, 'search'),
             (7, 72, null, 'search'), (7, 73, 0, 'search'), (7, 74, 12, 'search'),
@@ -53,6 +60,19 @@ def test_rows_stand_where_they_were_shown_first(connection: duckdb.DuckDBPyConne
     assert exposure.examination.tolist() == [0.25, 1.0, 1.0, 0.5, 1.0, 1.0]
     assert exposure.attraction.tolist() == pytest.approx([1.0, 0.4, 0.4, 0.2, 0.4, 0.4])
     assert exposure.n_places == 3
+
+
+def test_trust_comes_with_the_curve_of_the_model_that_knows_of_it(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    table = pl.DataFrame({"request_id": 7, "note_idx": [70, 71, 74]})
+    exposure = exposure_of(connection, table, "search", with_trust=True)
+    assert exposure.examination.tolist() == pytest.approx([1.0, 0.8, 0.6])
+    # Below none is none, and where none was looked for there is none.
+    assert exposure.require_trust().tolist() == pytest.approx([0.3, 0.0, 0.0])
+    assert exposure.rows(np.array([0])).require_trust().tolist() == pytest.approx([0.3])
+    with pytest.raises(ValueError, match="trust in places"):
+        exposure_of(connection, table, "search").require_trust()
 
 
 def test_no_curve_is_said(connection: duckdb.DuckDBPyConnection) -> None:

@@ -51,7 +51,7 @@ def test_requests_whose_places_the_reader_did_not_see_are_left_out(
 def test_too_few_requests_give_a_sentence_and_no_curve() -> None:
     table = pl.DataFrame({"qid": [0, 0, 1], "shown_rank": [1, 2, 1], "pid": [5, 6, 7]})
     lists = lists_of_ranks(table.with_columns(click=pl.Series([1, 0, 1])))
-    rows = propensities.Estimates([], [], [], [])
+    rows = propensities.Estimates.none()
     propensities.estimate_channel("search", lists, 0, rows, lambda _: None)
     assert rows.by_position == []
     assert "needs 200 or more" in rows.click_models[0]["caveat"]
@@ -93,6 +93,11 @@ def test_the_page_of_a_lake_is_published_by_its_asset(
         for estimator in (RECOMMENDED, "click rate")
         for place in range(1, 12)
     ]
+    rows["trust"] = [
+        {"channel": "search", "position_from": place, "position_to": place, "n_requests": 100}
+        | {"trust": 0.3 / place, "lower": 0.3 / place - 0.1, "upper": 0.3 / place + 0.1}
+        for place in range(1, 11)
+    ]
     schemas = {"by_position": propensities.BY_POSITION, **propensities.BESIDE}
     for name, schema in schemas.items():
         table = pa.Table.from_pylist(rows[name], schema=schema)
@@ -108,6 +113,7 @@ def test_the_page_of_a_lake_is_published_by_its_asset(
     assert made.metadata["report"].value == str(folder / "report.html")
     text = (folder / "report.md").read_text(encoding="utf-8")
     assert "In search a note at position 10 is examined 55% as often" in text
+    assert "Told apart from none at: Search 1, Search 2." in text
     assert "<html" in (folder / "report.html").read_text(encoding="utf-8")
     again = make(lakehouse=lakehouse)
     assert again.data_version == made.data_version, "nothing has changed"

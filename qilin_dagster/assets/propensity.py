@@ -77,4 +77,10 @@ tables = [
         "One row per (channel, position_from, other_position_from): notes shown at both of two "
         "places, in different requests: what intervention harvesting has to go by.",
     ),
+    _beside(
+        "trust",
+        "One row per (channel, position_from): how often a note that is examined at an upper place "
+        "and does not attract is clicked all the same, relative to places below the tenth, with "
+        "95 % intervals. What an affine correction takes away.",
+    ),
 ]

@@ -50,7 +50,8 @@ READS = (
 # Shown where they were asked for.
 READS_ON_DEMAND = ("ablation.context_worth", "ablation.cold_start")
 POSITION_READS = tuple(
-    f"propensity.{name}" for name in ("by_position", "click_models", "bias_factors", "overlap")
+    f"propensity.{name}"
+    for name in ("by_position", "click_models", "bias_factors", "overlap", "trust")
 )
 FACTS = ("published.data_set", "published.clock")
 PACKAGES = ("qilin-lakehouse", "duckdb", "polars", "dagster", "torch", "great-expectations")

@@ -233,8 +233,12 @@ def _images_read(recipe: DCNV2Recipe | TextRecipe | VLMRecipe) -> tuple[str, ...
 
 
 def _places_read(recipe: DCNV2Recipe | TextRecipe | VLMRecipe) -> tuple[str, ...]:
-    """Examination by place, where training allows for it; where notes stood is in impressions."""
-    return () if recipe.training.correction is None else ("propensity.by_position",)
+    """What is known of places, where training allows for it; impressions say where notes stood."""
+    correction = recipe.training.correction
+    if correction is None:
+        return ()
+    trust = ("propensity.trust",) if correction.method == "affine" else ()
+    return ("propensity.by_position", *trust)
 
 
 def _images(
@@ -369,7 +373,9 @@ RECIPES: tuple[Recipe, ...] = (
 CORRECTED: tuple[DCNV2Recipe, ...] = tuple(
     recipes.corrected(recipe, correction)
     for recipe in (recipes.dcn_v2_search(), recipes.dcn_v2_recommendation())
-    for correction in (recipes.IPS, recipes.DOUBLY_ROBUST, recipes.POSITION_INPUT)
+    for correction in (
+        *(recipes.IPS, recipes.DOUBLY_ROBUST, recipes.AFFINE, recipes.POSITION_INPUT),
+    )
 )
 
 

@@ -591,6 +591,18 @@ BREAKS: dict[str, dict[str, Break]] = {
             "update propensity.bias_factors set lower = estimate + 0.001 where channel = 'search'"
         ),
     },
+    "propensity.trust": {
+        "intervals_enclose_their_estimate": change(
+            "update propensity.trust set lower = trust + 0.01 where position_from = 1"
+        ),
+        "trust_is_below_one": change(
+            "update propensity.trust set trust = 1, upper = 1.1 where position_from = 1"
+        ),
+        "trust_is_not_below_none": change(
+            "update propensity.trust set trust = -0.2, lower = -0.3, upper = -0.1 "
+            "where position_from = 1"
+        ),
+    },
     "propensity.overlap": {
         "pairs_stand_once": change(
             "update propensity.overlap set other_position_from = position_from "

@@ -188,11 +188,18 @@ def _store_propensities(connection: duckdb.DuckDBPyConnection) -> None:
         {"channel": "search", "position_from": 1, "other_position_from": 2, "n_notes": 40},
         {"channel": "search", "position_from": 1, "other_position_from": 3, "n_notes": 30},
     ]
+    trust = [
+        {"channel": channel, "position_from": place, "position_to": place, "n_requests": 500}
+        | {"trust": 0.1 / place, "lower": 0.1 / place - 0.05, "upper": 0.1 / place + 0.05}
+        for channel in ("search", "recommendation")
+        for place in range(1, 11)
+    ]
     for name, rows, schema in (
         ("by_position", curve, propensities.BY_POSITION),
         ("click_models", models, propensities.CLICK_MODELS),
         ("bias_factors", factors, propensities.BIAS_FACTORS),
         ("overlap", overlap, propensities.OVERLAP),
+        ("trust", trust, propensities.TRUST),
     ):
         found = pa.Table.from_pylist(rows, schema=schema)  # noqa: F841 # DuckDB reads it by name
         connection.execute(f"create table propensity.{name} as from found")

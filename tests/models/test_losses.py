@@ -79,6 +79,12 @@ def test_corrected_clicks_are_right_on_average():
     assert ips.mean().item() == pytest.approx(0.4, abs=0.01)
     robust = corrected_clicks(clicks, examination, clip=0.1, attraction_B=guess)
     assert robust.mean().item() == pytest.approx(0.4, abs=0.01)
+    # Half of what does not attract is clicked, too: dividing takes it for attraction.
+    p = 0.5 * (0.4 + 0.5 * 0.6)
+    trusting = (torch.rand(200_000, generator=draw) < p).float()
+    assert corrected_clicks(trusting, examination, clip=0.1).mean().item() > 0.65
+    affine = corrected_clicks(trusting, examination, clip=0.1, trust_B=torch.full_like(clicks, 0.5))
+    assert affine.mean().item() == pytest.approx(0.4, abs=0.01)
     # Clipped at 0.8, weights see 0.25; a right guess makes up for it.
     assert corrected_clicks(clicks, examination, clip=0.8).mean().item() < 0.27
     right = corrected_clicks(clicks, examination, clip=0.8, attraction_B=guess + 0.1)

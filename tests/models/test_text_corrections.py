@@ -89,8 +89,8 @@ def _bi_learner(recipe, fit):
 
 def test_corrections_that_a_text_ranker_cannot_take_are_refused_in_words() -> None:
     fit = exposed(30, 1)
-    for method in ("position_input", "dual_learning"):
-        correction = PositionCorrection(method=method)
+    for method in ("position_input", "dual_learning", "affine"):
+        correction = PositionCorrection(method=method, self_normalised=False)
         with pytest.raises(ValueError, match="take ips or doubly_robust"):
             clicks_counted(fit, replace(rankers.TRAINING, correction=correction))
     with pytest.raises(ValueError, match="where the candidates stood"):

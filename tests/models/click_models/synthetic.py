@@ -9,19 +9,26 @@ EXAMINATION = np.array([1.0, 0.8, 0.65, 0.6, 0.5, 0.45, 0.4, 0.38])
 
 
 def draw(
-    n_requests: int, seed: int, *, spread: float = 1.0, selects: bool = True
+    n_requests: int,
+    seed: int,
+    *,
+    spread: float = 1.0,
+    selects: bool = True,
+    trust: FloatArray | float = 0.0,
 ) -> tuple[Sessions, IntArray]:
     """Lists of 2 to 8 results ranked by a ranker that knows attraction through noise.
 
     A third of the lists begin on a later place, as pages do that were not loaded from their top.
-    Where ``selects``, a list without a click is drawn again until one is clicked, its request
-    effect staying. Returns the lists and the note of each exposure, ids 0..399.
+    Of notes that do not attract the share ``trust`` (8,) is clicked once examined. Where
+    ``selects``, a list without a click is drawn again until one is clicked, its request effect
+    staying. Returns the lists and the note of each exposure, ids 0..399.
     """
     rng = np.random.default_rng(seed)
     length = rng.integers(2, N_PLACES + 1, n_requests)
     start = np.where(rng.random(n_requests) < 0.33, rng.integers(0, 4, n_requests), 0)
     length = np.minimum(length, N_PLACES - start)
     effect = rng.normal(0, spread, n_requests)
+    trust_at = np.broadcast_to(trust, N_PLACES)
     note_worth = rng.normal(0, 1.0, 400)
     parts: dict[int, tuple[IntArray, BoolArray]] = {}
     waiting = np.arange(n_requests)
@@ -34,6 +41,7 @@ def draw(
             note, appeal = note[order], appeal[order]
             attraction = 1 / (1 + np.exp(-(appeal - 0.5 + effect[r])))
             place = start[r] + np.arange(length[r])
+            attraction = attraction + trust_at[place] * (1 - attraction)
             clicked = rng.random(length[r]) < EXAMINATION[place] * attraction
             if clicked.any() or not selects:
                 parts[r] = (note, clicked)

@@ -13,6 +13,7 @@ from models.click_models import (
     position_based,
     regression_em,
     top_down,
+    trust_bias,
     user_browsing,
 )
 from models.click_models.intervention_harvesting import NotConnected
@@ -42,6 +43,43 @@ def test_request_effects_and_selection_are_undone(
     count = np.bincount(lists.place, minlength=N_PLACES)
     rate = np.bincount(lists.place, lists.is_clicked, minlength=N_PLACES) / count
     assert worst(rate / rate[0]) > 0.25
+
+
+def test_trust_in_upper_places_is_found_and_the_curve_with_it() -> None:
+    """Dividing by examination knows nothing of clicks on what does not attract."""
+    planted = np.array([0.4, 0.25, 0.15, 0.1, 0, 0, 0, 0])
+    sessions = draw(12_000, 5, trust=planted)[0]
+    blind = mixed_position_based.fit(sessions)
+    found = trust_bias.fit(sessions, blind, n_trusted=4)
+    assert worst(blind.curve.estimate) > 0.2
+    assert worst(found.curve.estimate) < 0.15
+    error = (found.trust_upper - found.trust_lower)[:4] / (2 * 1.96)
+    assert (np.abs(found.trust - planted)[:4] < 3 * error).all()
+    assert (found.trust_lower[:3] > 0).all()
+    assert np.isnan(found.trust_lower[4:]).all()
+    assert (found.trust[4:] == 0).all()
+    # Four more parameters: twice the difference is above 9.5 one time in twenty by chance.
+    assert found.log_likelihood > blind.maximum.log_likelihood + 9.5 / 2
+
+
+@pytest.mark.slow
+def test_intervals_of_trust_cover_what_was_planted() -> None:
+    planted = np.array([0.4, 0.25, 0.15, 0.1, 0, 0, 0, 0])
+    inside = []
+    for seed in range(100, 130):
+        sessions = draw(6_000, seed, trust=planted)[0]
+        found = trust_bias.fit(sessions, mixed_position_based.fit(sessions), n_trusted=4)
+        inside.append(((found.trust_lower <= planted) & (planted <= found.trust_upper))[:4])
+    print("intervals of trust that cover:", np.mean(inside))
+    # 95 % less two standard errors of 120 intervals; those of one world hang together.
+    assert np.mean(inside) >= 0.9
+
+
+def test_no_trust_is_found_where_there_is_none(lists: Sessions, mixed: MixedPositionBased) -> None:
+    found = trust_bias.fit(lists, mixed, n_trusted=4)
+    assert (found.trust_lower[:4] < 0.02).all()
+    assert (found.trust_upper[:4] > -0.02).all()
+    assert worst(found.curve.estimate) < 0.15
 
 
 def test_forgetting_the_selection_bends_the_curve(lists: Sessions) -> None:
