@@ -205,10 +205,11 @@ def pull(url: str, lake: Lake, *, trusts: bool = False) -> Moved:
     told = store.told()
     if told is None:
         raise InputError(f"there is no lake at {url}: qilin build or qilin push makes one")
+    manifests = told.manifests
     with lake.building():
         local: dict[str, Manifest] = {}
         lacking: list[tuple[File, Path, Path | None]] = []
-        for manifest in told.manifests:
+        for manifest in manifests:
             here = _here(lake, manifest.table, trusts)
             folder = lake.table_folder(manifest.table)
             files = tuple(_settled(file, here.get(file.sha256)) for file in manifest.files)

@@ -1,7 +1,6 @@
 """What assets are handed: where the data and the lake are. Opens nothing by itself."""
 
 import contextlib
-import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from qilin_dagster.engines.duckdb import DuckDBEngine
 
 CATALOG = load_catalog()
-
-log = logging.getLogger("qilin")
 
 
 class Lakehouse(dg.ConfigurableResource[None]):
@@ -55,20 +52,20 @@ class Lakehouse(dg.ConfigurableResource[None]):
             yield self  # A sensor looks and builds nothing.
             return
         with self.store.building(wait=True):
-            bring_up_to_date(self.settings, log.info, to_build=True)
+            bring_up_to_date(self.settings, context.log.info, to_build=True)
             yield self
             failures = context.instance.all_logs(
                 context.run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE
             )
             if not failures and self.store.tables():
                 self.engine().serve()
-                self._push(context.run)
+                self._push(context.run, context.log)
 
-    def _push(self, run: dg.DagsterRun) -> None:
+    def _push(self, run: dg.DagsterRun, log: dg.DagsterLogManager) -> None:
         try:
             push_built(self.settings, log.info)
         except (InputError, LakeError) as error:
-            log.error("not pushed: %s", error)
+            log.error(f"not pushed: {error}")
             if self.settings.notify is not None:
                 notify(
                     self.settings.notify,

@@ -110,11 +110,11 @@ def lake_at(where: str) -> tuple[Path, str | None]:
     """
     if "://" not in where:
         return Path(where).expanduser().absolute(), None
-    url = where.rstrip("/")
-    for protocol in ("file://", "local://"):
-        if url.startswith(protocol):
-            # Seen from another folder it would be another place.
-            url = f"file://{Path(url.removeprefix(protocol)).absolute()}"
+    protocol, _, place = where.partition("://")
+    url = f"{protocol}://{place.rstrip('/')}"
+    if protocol in ("file", "local"):
+        # Seen from another folder it would be another place.
+        url = f"file://{Path(place).absolute()}"
     cache = os.environ.get("QILIN_CACHE") or (
         Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "qilin"
     )
