@@ -40,9 +40,7 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture
-def url(
-    server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[str]:
+def url(server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty place of each test's own."""
     for name, value in {
         "AWS_ENDPOINT_URL": server,
@@ -55,7 +53,7 @@ def url(
     }.items():
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem().makedirs("bucket", exist_ok=True)
-    yield f"s3://bucket/{request.node.name.replace('[', '-').strip(']')}"
+    return f"s3://bucket/{request.node.name.replace('[', '-').strip(']')}"
 
 
 @pytest.fixture
