@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from models.text_data import NoteTexts, TextRequests
     from qilin_dagster.note_images import NoteImages
 
-CODE_VERSION = "4"
+CODE_VERSION = "5"
+# What the encoder's score is weighed with, of the feature table.
+BESIDE_THE_SCORE = ("word_match", "note_appeal")
 # Of a pseudo-query, which has a hundred words, BM25 looks for the first: the newest click.
 WORDS_LOOKED_FOR = 8
 
@@ -65,8 +67,10 @@ class TextSources:
 
 @dataclass(frozen=True)
 class _Trained:
-    """Scores of the test candidates, in the order of the feature table, and what happened."""
+    """Scores of the validation and the test candidates, in the order of the feature table, and what
+    happened."""
 
+    validation_score: "NDArray[np.float64]"
     score: "NDArray[np.float64]"
     history: "TrainingHistory"
     negatives: dict[str, int]
@@ -104,15 +108,39 @@ def train_text_ranker(
             trained = _train_cross_encoder(sources, corpus, recipe, folder, device, report)
     except TooLittleData as reason:
         return not_trained(folder, recipe, reason)
+    score, weights = trained.score, dict[str, Any]()
+    if recipe.interpolates:
+        score, weights = _interpolated(corpus, trained, recipe)
     facts = {
         "history": dataclasses.asdict(trained.history),
         "negatives": trained.negatives,
+        **weights,
         **trained.facts,
         **corpus.facts(),
     }
     (folder / "model.json").write_text(described(recipe, facts), encoding="utf-8")
-    run = corpus.run(recipe.name, trained.score)
+    run = corpus.run(recipe.name, score)
     return write_run(folder, run, read_candidates(connection, recipe.task), facts)
+
+
+def _interpolated(
+    corpus: "Corpus", trained: _Trained, recipe: TextRecipe
+) -> "tuple[NDArray[np.float64], dict[str, Any]]":
+    """Scores of the test candidates with what stands beside them, and what they were weighed by."""
+    from models.interpolation import fit
+    from models.ranking_data import validation_metric
+
+    validation = corpus.requests("validation")
+    known = np.column_stack([trained.validation_score, corpus.beside("validation")])
+    weighed = fit(known, validation, recipe.training)
+    metric = validation_metric(validation, recipe.training)
+    weights = dict(zip(("encoder", *BESIDE_THE_SCORE), weighed.weight_K.tolist(), strict=True))
+    facts = {
+        "weights": {name: round(weight, 4) for name, weight in weights.items()},
+        "validation_metric_of_the_encoder_alone": metric(trained.validation_score),
+        "validation_metric_as_weighed": metric(weighed(known)),
+    }
+    return weighed(np.column_stack([trained.score, corpus.beside("test")])), facts
 
 
 def _train_bi_encoder(
@@ -135,12 +163,13 @@ def _train_bi_encoder(
         texts = dataclasses.replace(texts, visual=visual)
         save_visual_inputs(inputs, folder)
     fit, fit_ids = corpus.fit()
+    validation = corpus.requests("validation")
     found = _found_by_bm25(connection, sources, corpus, fit_ids, fit, recipe, report)
     model, negatives, history = train(
         texts,
         corpus.tokens.tokenizer.get_vocab_size(),
         fit,
-        corpus.requests("validation"),
+        validation,
         found,
         recipe,
         device=device,
@@ -150,12 +179,15 @@ def _train_bi_encoder(
     save_model(model, corpus.tokens.tokenizer, folder)
     test = corpus.requests("test")
     facts: dict[str, Any] = {"temperature": 1 / float(model.scale().detach())}
-    score = scores(model, texts, test, recipe, device_named(device))
+    place = device_named(device)
+    validation_score, score = (
+        scores(model, texts, requests, recipe, place) for requests in (validation, test)
+    )
     if recipe.task == "search":
         facts |= _search_all(
             connection, sources, corpus, texts, test, model, recipe, folder, device, report
         )
-    return _Trained(score, history, counted_negatives(negatives, found), facts)
+    return _Trained(validation_score, score, history, counted_negatives(negatives, found), facts)
 
 
 def _train_cross_encoder(
@@ -171,19 +203,24 @@ def _train_cross_encoder(
 
     texts = corpus.texts()
     fit, _ = corpus.fit()
+    validation = corpus.requests("validation")
     model, negatives, history = train(
         texts,
         corpus.tokens.tokenizer.get_vocab_size(),
         fit,
-        corpus.requests("validation"),
+        validation,
         recipe,
         device=device,
         checkpoint=sources.unfinished / CHECKPOINT,
         on_progress=lambda progress: report_epoch(report, recipe.name, progress),
     )
     save_model(model, corpus.tokens.tokenizer, folder)
-    score = scores(model, texts, corpus.requests("test"), recipe, device_named(device))
-    return _Trained(score, history, negatives, {})
+    place = device_named(device)
+    validation_score, score = (
+        scores(model, texts, requests, recipe, place)
+        for requests in (validation, corpus.requests("test"))
+    )
+    return _Trained(validation_score, score, history, negatives, {})
 
 
 @dataclass(frozen=True)
@@ -212,7 +249,10 @@ class Corpus:
         tokens = read_note_tokens(note_tokens)
         table = pl.read_parquet(
             features / "part-0.parquet",
-            columns=["request_id", "row_number", "fold", "note_idx", "label"],
+            columns=[
+                *("request_id", "row_number", "fold", "note_idx", "label"),
+                *BESIDE_THE_SCORE,
+            ],
         )
         column = "query" if task == "search" else "pseudo_query"
         queries = connection.execute(
@@ -267,6 +307,11 @@ class Corpus:
             note=self.tokens.rows(table["note_idx"].to_numpy()),
             exposure=exposure,
         )
+
+    def beside(self, fold: str) -> "NDArray[np.float64]":
+        """What stands beside the encoder's score, (N, 2)."""
+        columns = self.of(fold).select(BESIDE_THE_SCORE).to_numpy()
+        return np.asarray(columns, dtype=np.float64)
 
     def run(self, name: str, score: "NDArray[np.float64]") -> ScoredRun:
         """The scores of the test candidates as a run."""
