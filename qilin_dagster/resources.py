@@ -12,7 +12,6 @@ import dagster as dg
 from qilin_dagster.catalog import Catalog, load_catalog
 from qilin_dagster.errors import InputError
 from qilin_dagster.lake import Lake, LakeError
-from qilin_dagster.notifier import Failure, notify
 from qilin_dagster.settings import DUCKDB, Settings
 from qilin_dagster.working_copy import bring_up_to_date, push_built
 
@@ -65,6 +64,8 @@ class Lakehouse(dg.ConfigurableResource[None]):
         try:
             push_built(self.settings, log.info)
         except (InputError, LakeError) as error:
+            from qilin_dagster.notifier import Failure, notify
+
             log.error(f"not pushed: {error}")
             if self.settings.notify is not None:
                 notify(

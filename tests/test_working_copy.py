@@ -3,6 +3,9 @@
 Against a server of S3's protocol on this machine.
 """
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -550,3 +553,35 @@ def test_a_plain_push_goes_over_whatever_is_there(machine: Machine, url: str) ->
     write(lake, a=2)
     assert push(lake, url).n_files == 1
     assert read(machine("one"))[0] == {"a": 2}
+
+
+@pytest.mark.slow
+def test_a_real_build_is_pushed_unless_it_was_overtaken(
+    machine: Machine, url: str, tiny_data: Path
+) -> None:
+    command = [
+        *(Path(sys.executable).parent / "qilin", "build", "--data", tiny_data, "--lake", url),
+        *("--select", "published"),
+    ]
+    machine("one")
+    environment = {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"pushed to {url}" in done.stderr
+    bring_up_to_date(machine("two"), print)
+    there = Lake(machine("two").lake).for_readers()
+    assert there.content_hash() == Lake(machine("one").lake).for_readers().content_hash()
+    assert there.verify() == []
+    # Another machine, to which the data is new.
+    machine("three")
+    environment["QILIN_CACHE"] = os.environ["QILIN_CACHE"]
+    environment["QILIN_SEARCH_CLOCK_OFFSET"] = "7"
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as late:
+        assert late.stderr is not None
+        said = late.stderr.readline()
+        build(machine("one"), a=1)
+        said += late.stderr.read()
+    assert late.returncode == 1, said
+    assert "not pushed: another build was pushed" in said
+    bring_up_to_date(machine("two"), print)
+    assert "training.a" in Lake(machine("two").lake).for_readers().tables()
