@@ -238,12 +238,26 @@ class Lake:
         """
         with self.building():
             try:
+                self._mark_replaced(manifests)
                 replace_text(self.root / SERVED, _told(manifests))
                 for table, manifest in manifests.items():
                     self.table_folder(table).mkdir(parents=True, exist_ok=True)
                     replace_text(self.table_folder(table) / MANIFEST, manifest.to_json())
             except OSError as error:
                 raise self.cannot_write("what was pulled", error) from error
+
+    def _mark_replaced(self, by: Mapping[str, Manifest]) -> None:
+        """Have the clean-up count from now for the snapshots that these take the place of."""
+        views = [self]
+        with contextlib.suppress(LakeError):  # Of what is damaged nothing was opened.
+            views.append(self.for_readers())
+        for table, manifest in by.items():
+            for view in views:
+                with contextlib.suppress(LakeError):
+                    replaced = view.manifest(table)
+                    if replaced is not None and replaced.snapshot_id != manifest.snapshot_id:
+                        with contextlib.suppress(FileNotFoundError):
+                            os.utime(self.table_folder(table) / replaced.snapshot_id)
 
     def _served_text(self) -> str:
         present = {table: self.manifest(table) for table in self.tables()}

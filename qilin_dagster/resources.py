@@ -47,7 +47,7 @@ class Lakehouse(dg.ConfigurableResource[None]):
         fail of its last step; a push that did not succeed is an error in the run's log and told
         where QILIN_NOTIFY says, and the next run that succeeds pushes.
         """
-        if context.run is None or context.instance is None:
+        if context.run is None or context.instance is None or context.log is None:
             yield self  # A sensor looks and builds nothing.
             return
         with self.store.building(wait=True):

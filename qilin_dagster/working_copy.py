@@ -85,12 +85,20 @@ def bring_up_to_date(
         if not to_build and record.served != _served(lake.root):
             report(_not_pushed(url))
         return
-    try:
-        _pull(settings, lake, record, url, report)
-    except LakeBusyError as busy:
-        if not lake.for_readers().tables():
-            raise
-        report(f"{busy.args[0].partition(';')[0]}: reading what it has shown before")
+    is_waiting = False
+    while True:
+        try:
+            _pull(settings, lake, record, url, report)
+            return
+        except LakeBusyError as busy:
+            who = str(busy).partition(";")[0]
+            if lake.for_readers().tables():
+                report(f"{who}: reading what it has shown before")
+                return
+            if not is_waiting:
+                report(f"{who}: waiting until there is something to read")
+                is_waiting = True
+            time.sleep(LOOK_EVERY_S)
 
 
 def _pull(

@@ -283,7 +283,41 @@ def test_readers_go_on_while_this_machine_builds(machine: Machine) -> None:
         busy.join()
     assert found == {"a": 1}
     assert "reading what it has shown before" in said
+    replaced = lake.snapshot_folder("training.a")
+    os.utime(replaced, (0, 0))
     assert read(machine("two"))[0] == {"a": 2}
+    # Somebody may still read it: the clean-up counts from now.
+    assert lake.collect_garbage(older_than_s=60) == []
+    assert replaced.exists()
+    assert lake.collect_garbage(older_than_s=0) == [replaced]
+
+
+def test_a_first_reader_waits_for_what_another_process_brings(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(working_copy, "LOOK_EVERY_S", 0.01)
+    build(machine("one"), a=1)
+    settings = machine("two")
+    at_work, done = threading.Event(), threading.Event()
+
+    def be_busy() -> None:
+        with Lake(settings.lake).building():
+            at_work.set()
+            done.wait(60)
+
+    busy = threading.Thread(target=be_busy)
+    busy.start()
+    at_work.wait(60)
+    said: list[str] = []
+
+    def report(line: str) -> None:
+        said.append(line)
+        done.set()
+
+    bring_up_to_date(settings, report)
+    busy.join()
+    assert "waiting until there is something to read" in said[0]
+    assert said[1].startswith("pulled")
 
 
 def test_a_lake_that_went_away_is_said_and_put_there_again(machine: Machine, url: str) -> None:
