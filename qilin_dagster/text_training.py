@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.ranking_data import Exposure, TooLittleData
+from models.ranking_data import Exposure, Requests, TooLittleData
 from models.recipes import BiEncoderRecipe, CrossEncoderRecipe, Task, TextRecipe
 from qilin_dagster.errors import InputError
 from qilin_dagster.exposures import exposure_of
@@ -126,21 +126,31 @@ def train_text_ranker(
 def _interpolated(
     corpus: "Corpus", trained: _Trained, recipe: TextRecipe
 ) -> "tuple[NDArray[np.float64], dict[str, Any]]":
-    """Scores of the test candidates with what stands beside them, and what they were weighed by."""
+    """Scores of the test candidates with what stands beside them, and what they were weighed by.
+
+    What stands beside the encoder's score knows no click on the note itself: its own weights come
+    from all requests that teach. The encoder knows those by heart, and is weighed on others.
+    """
     from models.interpolation import fit
     from models.ranking_data import validation_metric
 
-    validation = corpus.requests("validation")
-    known = np.column_stack([trained.validation_score, corpus.beside("validation")])
-    weighed = fit(known, validation, recipe.training)
-    metric = validation_metric(validation, recipe.training)
-    weights = dict(zip(("encoder", *BESIDE_THE_SCORE), weighed.weight_K.tolist(), strict=True))
+    training, validation = recipe.training, corpus.outcomes("validation")
+    beside = fit(corpus.beside("fit"), corpus.outcomes("fit"), training)
+
+    def known(fold: str, score: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        return np.column_stack([score, beside(corpus.beside(fold))])
+
+    of_validation = known("validation", trained.validation_score)
+    weighed = fit(of_validation, validation, training)
+    metric = validation_metric(validation, training)
+    names = ("encoder", "beside it", *BESIDE_THE_SCORE)
+    weights = [*weighed.weight_K.tolist(), *beside.weight_K.tolist()]
     facts = {
-        "weights": {name: round(weight, 4) for name, weight in weights.items()},
+        "weights": {name: round(w, 4) for name, w in zip(names, weights, strict=True)},
         "validation_metric_of_the_encoder_alone": metric(trained.validation_score),
-        "validation_metric_as_weighed": metric(weighed(known)),
+        "validation_metric_as_weighed": metric(weighed(of_validation)),
     }
-    return weighed(np.column_stack([trained.score, corpus.beside("test")])), facts
+    return weighed(known("test", trained.score)), facts
 
 
 def _train_bi_encoder(
@@ -294,17 +304,24 @@ class Corpus:
         from models.tokens import TextNumbers, lists_of
         from qilin_dagster.note_tokens import MAX_TOKENS
 
-        table = self.of(fold)
-        ids = self._request_ids(fold)
-        texts = [self.query_of[request] for request in ids.tolist()]
-        exposure = self.exposure
+        outcomes = self.outcomes(fold)
+        texts = [self.query_of[request] for request in self._request_ids(fold).tolist()]
+        return TextRequests(
+            request_offsets=outcomes.request_offsets,
+            labels=outcomes.labels,
+            exposure=outcomes.exposure,
+            queries=lists_of(TextNumbers(self.tokens.tokenizer)(texts, MAX_TOKENS)),
+            note=self.tokens.rows(self.of(fold)["note_idx"].to_numpy()),
+        )
+
+    def outcomes(self, fold: str) -> Requests:
+        """The requests of a fold without their texts."""
+        table, exposure = self.of(fold), self.exposure
         if exposure is not None:
             exposure = exposure.rows(np.flatnonzero((self.table["fold"] == fold).to_numpy()))
-        return TextRequests(
+        return Requests(
             request_offsets=np.append(request_starts(table), len(table)),
             labels=table["label"].to_numpy(),
-            queries=lists_of(TextNumbers(self.tokens.tokenizer)(texts, MAX_TOKENS)),
-            note=self.tokens.rows(table["note_idx"].to_numpy()),
             exposure=exposure,
         )
 
