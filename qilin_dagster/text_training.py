@@ -44,8 +44,13 @@ if TYPE_CHECKING:
     from qilin_dagster.note_images import NoteImages
 
 CODE_VERSION = "5"
-# What the encoder's score is weighed with, of the feature table.
-BESIDE_THE_SCORE = ("word_match", "note_appeal")
+# What the encoder's score is weighed with, of the feature table: how the note matches query and
+# recent clicks by counting, and what it is made of. Neither who asks nor how the note did so far.
+BESIDE_THE_SCORE = (
+    *("word_match", "query_title_overlap", "is_query_in_content"),
+    *("history_taxonomy1_share", "history_taxonomy2_share"),
+    *("note_appeal", "content_length", "image_num", "video_duration"),
+)
 # Of a pseudo-query, which has a hundred words, BM25 looks for the first: the newest click.
 WORDS_LOOKED_FOR = 8
 
@@ -148,6 +153,7 @@ def _interpolated(
     facts = {
         "weights": {name: round(w, 4) for name, w in zip(names, weights, strict=True)},
         "validation_metric_of_the_encoder_alone": metric(trained.validation_score),
+        "validation_metric_of_what_stands_beside_it": metric(of_validation[:, 1]),
         "validation_metric_as_weighed": metric(weighed(of_validation)),
     }
     return weighed(known("test", trained.score)), facts
@@ -326,7 +332,7 @@ class Corpus:
         )
 
     def beside(self, fold: str) -> "NDArray[np.float64]":
-        """What stands beside the encoder's score, (N, 2)."""
+        """What stands beside the encoder's score, (N, columns)."""
         columns = self.of(fold).select(BESIDE_THE_SCORE).to_numpy()
         return np.asarray(columns, dtype=np.float64)
 
