@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.ranking_data import Exposure, TooLittleData
+from models.ranking_data import Exposure, Requests, TooLittleData
 from models.recipes import BiEncoderRecipe, CrossEncoderRecipe, Task, TextRecipe
 from qilin_dagster.errors import InputError
 from qilin_dagster.exposures import exposure_of
@@ -44,8 +44,13 @@ if TYPE_CHECKING:
     from qilin_dagster.note_images import NoteImages
 
 CODE_VERSION = "5"
-# What the encoder's score is weighed with, of the feature table.
-BESIDE_THE_SCORE = ("word_match", "note_appeal")
+# What the encoder's score is weighed with, of the feature table: how the note matches query and
+# recent clicks by counting, and what it is made of. Neither who asks nor how the note did so far.
+BESIDE_THE_SCORE = (
+    *("word_match", "query_title_overlap", "is_query_in_content"),
+    *("history_taxonomy1_share", "history_taxonomy2_share"),
+    *("note_appeal", "content_length", "image_num", "video_duration"),
+)
 # Of a pseudo-query, which has a hundred words, BM25 looks for the first: the newest click.
 WORDS_LOOKED_FOR = 8
 
@@ -126,21 +131,32 @@ def train_text_ranker(
 def _interpolated(
     corpus: "Corpus", trained: _Trained, recipe: TextRecipe
 ) -> "tuple[NDArray[np.float64], dict[str, Any]]":
-    """Scores of the test candidates with what stands beside them, and what they were weighed by."""
+    """Scores of the test candidates with what stands beside them, and what they were weighed by.
+
+    What stands beside the encoder's score knows no click on the note itself: its own weights come
+    from all requests that teach. The encoder knows those by heart, and is weighed on others.
+    """
     from models.interpolation import fit
     from models.ranking_data import validation_metric
 
-    validation = corpus.requests("validation")
-    known = np.column_stack([trained.validation_score, corpus.beside("validation")])
-    weighed = fit(known, validation, recipe.training)
-    metric = validation_metric(validation, recipe.training)
-    weights = dict(zip(("encoder", *BESIDE_THE_SCORE), weighed.weight_K.tolist(), strict=True))
+    training, validation = recipe.training, corpus.outcomes("validation")
+    beside = fit(corpus.beside("fit"), corpus.outcomes("fit"), training)
+
+    def known(fold: str, score: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        return np.column_stack([score, beside(corpus.beside(fold))])
+
+    of_validation = known("validation", trained.validation_score)
+    weighed = fit(of_validation, validation, training)
+    metric = validation_metric(validation, training)
+    names = ("encoder", "beside it", *BESIDE_THE_SCORE)
+    weights = [*weighed.weight_K.tolist(), *beside.weight_K.tolist()]
     facts = {
-        "weights": {name: round(weight, 4) for name, weight in weights.items()},
+        "weights": {name: round(w, 4) for name, w in zip(names, weights, strict=True)},
         "validation_metric_of_the_encoder_alone": metric(trained.validation_score),
-        "validation_metric_as_weighed": metric(weighed(known)),
+        "validation_metric_of_what_stands_beside_it": metric(of_validation[:, 1]),
+        "validation_metric_as_weighed": metric(weighed(of_validation)),
     }
-    return weighed(np.column_stack([trained.score, corpus.beside("test")])), facts
+    return weighed(known("test", trained.score)), facts
 
 
 def _train_bi_encoder(
@@ -294,22 +310,29 @@ class Corpus:
         from models.tokens import TextNumbers, lists_of
         from qilin_dagster.note_tokens import MAX_TOKENS
 
-        table = self.of(fold)
-        ids = self._request_ids(fold)
-        texts = [self.query_of[request] for request in ids.tolist()]
-        exposure = self.exposure
+        outcomes = self.outcomes(fold)
+        texts = [self.query_of[request] for request in self._request_ids(fold).tolist()]
+        return TextRequests(
+            request_offsets=outcomes.request_offsets,
+            labels=outcomes.labels,
+            exposure=outcomes.exposure,
+            queries=lists_of(TextNumbers(self.tokens.tokenizer)(texts, MAX_TOKENS)),
+            note=self.tokens.rows(self.of(fold)["note_idx"].to_numpy()),
+        )
+
+    def outcomes(self, fold: str) -> Requests:
+        """The requests of a fold without their texts."""
+        table, exposure = self.of(fold), self.exposure
         if exposure is not None:
             exposure = exposure.rows(np.flatnonzero((self.table["fold"] == fold).to_numpy()))
-        return TextRequests(
+        return Requests(
             request_offsets=np.append(request_starts(table), len(table)),
             labels=table["label"].to_numpy(),
-            queries=lists_of(TextNumbers(self.tokens.tokenizer)(texts, MAX_TOKENS)),
-            note=self.tokens.rows(table["note_idx"].to_numpy()),
             exposure=exposure,
         )
 
     def beside(self, fold: str) -> "NDArray[np.float64]":
-        """What stands beside the encoder's score, (N, 2)."""
+        """What stands beside the encoder's score, (N, columns)."""
         columns = self.of(fold).select(BESIDE_THE_SCORE).to_numpy()
         return np.asarray(columns, dtype=np.float64)
 

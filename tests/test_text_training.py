@@ -20,7 +20,7 @@ from qilin_dagster.leaderboard import read_candidates
 from qilin_dagster.note_tokens import build_note_tokens, read_note_tokens
 from qilin_dagster.note_words import build_note_words
 from qilin_dagster.sources.twin import write_twin
-from qilin_dagster.text_training import TextSources, train_text_ranker
+from qilin_dagster.text_training import BESIDE_THE_SCORE, TextSources, train_text_ranker
 from qilin_dagster.training import train_bm25
 from tests.conftest import build_views, store_words
 
@@ -254,9 +254,9 @@ def test_real_notes_and_queries_run_end_to_end(real_data: Path, tmp_path: Path) 
         """
     )
     candidates = connection.sql(
-        """
+        f"""
         select i.request_id, r.row_number, f.fold, i.note_idx, i.is_clicked::float as label,
-            0.0 as word_match, 0.0 as note_appeal
+            {", ".join(f"0.0 as {name}" for name in BESIDE_THE_SCORE)}
         from core.impressions as i join core.requests as r using (request_id)
         join (values ('train', 'fit'), ('train', 'validation'), ('test', 'test')) as f(split, fold)
             using (split)

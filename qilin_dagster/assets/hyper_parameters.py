@@ -116,14 +116,18 @@ def _shape(instance: Any) -> Any:
 
 def _field(hint: Any, default: Any, meaning: str) -> dg.Field:
     if dataclasses.is_dataclass(default) and not isinstance(default, type):
-        return dg.Field(_shape(default), is_required=False, description=meaning)
+        # The launchpad writes out what has a default; without one, nobody sees what is in there.
+        values = _config(default)
+        return dg.Field(
+            _shape(default), is_required=False, default_value=values, description=meaning
+        )
     if isinstance(default, tuple):
         return dg.Field([int], is_required=False, default_value=list(default), description=meaning)
     type_: Any
     if typing.get_origin(hint) is Literal:
-        values = typing.get_args(hint)
+        choices = typing.get_args(hint)
         # Named by its values: enums of one name must be the same everywhere.
-        type_ = dg.Enum(f"one_of_{'_'.join(values)}", [dg.EnumValue(value) for value in values])
+        type_ = dg.Enum(f"one_of_{'_'.join(choices)}", [dg.EnumValue(one) for one in choices])
     elif isinstance(hint, UnionType):
         (inner,) = (one for one in typing.get_args(hint) if one is not NoneType)
         type_ = dg.Noneable(_shape(inner()))
