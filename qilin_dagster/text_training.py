@@ -53,6 +53,9 @@ BESIDE_THE_SCORE = (
 )
 # Of a pseudo-query, which has a hundred words, BM25 looks for the first: the newest click.
 WORDS_LOOKED_FOR = 8
+# The whole corpus is searched for so many requests; of more, for every second, third ... one. The
+# others are told from what they showed and from the notes of their batch.
+MOST_SEARCHED_FOR = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -369,23 +372,27 @@ def _found_by_bm25(
     recipe: BiEncoderRecipe,
     report: Report,
 ) -> "FoundNotes":
-    """For each fit request, notes that BM25 finds among all and that it did not click."""
+    """Notes that BM25 finds among all for fit requests, and that these did not click."""
     from models.bi_encoder import FoundNotes
 
-    none = [np.zeros(0, dtype=np.int64)] * len(request_ids)
+    found = [np.zeros(0, dtype=np.int64)] * len(request_ids)
     if recipe.bm25_negatives == 0 or sources.note_words is None:
-        return FoundNotes.without_clicked(none, fit)
+        return FoundNotes.without_clicked(found, fit)
     words = read_note_words(sources.note_words)
     if len(words.word_id) == 0:
-        return FoundNotes.without_clicked(none, fit)
-    report(f"{recipe.name}: hard negatives by BM25 for {len(request_ids):,} requests")
+        return FoundNotes.without_clicked(found, fit)
+    every = max(1, -(-len(request_ids) // MOST_SEARCHED_FOR))
+    searched = len(request_ids[::every])
+    report(
+        f"{recipe.name}: hard negatives by BM25 for {searched:,} of {len(request_ids):,} requests"
+    )
     index = words.index()
     row_of_word_row = corpus.tokens.rows(words.note_idx)
     query, offsets = words.numbers([corpus.query_of[request] for request in request_ids.tolist()])
-    found = []
-    for start, end in itertools.pairwise(offsets.tolist()):
-        rows, _ = index.top(query[start : min(end, start + WORDS_LOOKED_FOR)], recipe.bm25_to)
-        found.append(row_of_word_row[rows[recipe.bm25_from :]])
+    for request, (start, end) in enumerate(itertools.pairwise(offsets.tolist())):
+        if request % every == 0:
+            rows, _ = index.top(query[start : min(end, start + WORDS_LOOKED_FOR)], recipe.bm25_to)
+            found[request] = row_of_word_row[rows[recipe.bm25_from :]]
     return FoundNotes.without_clicked(found, fit)
 
 

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from models import recipes
 from models.recipes import BiEncoderRecipe, Encoder, TextRecipe, Training
-from qilin_dagster import note_lists, note_tokens
+from qilin_dagster import note_lists, note_tokens, text_training
 from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.errors import InputError
 from qilin_dagster.features import build_features
@@ -280,3 +280,24 @@ def test_real_notes_and_queries_run_end_to_end(real_data: Path, tmp_path: Path) 
         assert run.height == 50
         assert run["score"].is_finite().all()
         assert run["score"].n_unique() > 5
+
+
+def test_of_many_requests_some_are_searched_for(
+    twin: duckdb.DuckDBPyConnection, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = text_training.Corpus.read(twin, stored / "search", stored / "tokens", "search")
+    fit, ids = corpus.fit()
+    read = sources(stored, "search", tmp_path)
+    said: list[str] = []
+    every = text_training._found_by_bm25(twin, read, corpus, ids, fit, BI_SEARCH, said.append)
+    monkeypatch.setattr(text_training, "MOST_SEARCHED_FOR", len(ids) // 3)
+    # One more than three times as many: every fourth, unless they are just three times as many.
+    step = 3 + (len(ids) % 3 > 0)
+    some = text_training._found_by_bm25(twin, read, corpus, ids, fit, BI_SEARCH, said.append)
+    n_found, n_found_of_some = np.diff(every.offsets), np.diff(some.offsets)
+    assert (n_found > 0).mean() > 0.5
+    assert n_found_of_some[::step].tolist() == n_found[::step].tolist()
+    assert n_found_of_some.sum() == n_found[::step].sum()
+    assert said[1] == (
+        f"{BI_SEARCH.name}: hard negatives by BM25 for {len(ids[::step])} of {len(ids)} requests"
+    )
