@@ -29,6 +29,7 @@ from qilin_dagster.lake import (
     aside_of,
     replace_text,
     sha256_of,
+    share,
 )
 
 OBJECTS = "objects"
@@ -107,11 +108,16 @@ def pull(url: str, lake: Lake, serve: Callable[[], None]) -> Moved:
         local = {}
         for manifest in manifests:
             folder = lake.table_folder(manifest.table)
+            earlier = lake.manifest(manifest.table)
+            before = {file.sha256: _local_path(file) for file in (earlier.files if earlier else ())}
             files = tuple(replace(file, path=_local_path(file)) for file in manifest.files)
             local[manifest.table] = replace(manifest, files=files)
             for file in files:
                 target = folder / file.path
                 if target.is_file() and sha256_of(target) == file.sha256:
+                    continue
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if file.sha256 in before and share(folder / before[file.sha256], target, file):
                     continue
                 try:
                     _get(store, _object(root, file), target, file)
@@ -127,7 +133,6 @@ def pull(url: str, lake: Lake, serve: Callable[[], None]) -> Moved:
 
 
 def _get(store: Any, source: str, target: Path, file: File) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
     aside = aside_of(target)
     try:
         store.get_file(source, str(aside))

@@ -17,6 +17,8 @@ from pathlib import Path
 import duckdb
 
 from qilin_dagster.catalog import Catalog, View, load_catalog
+from qilin_dagster.engines import partitions
+from qilin_dagster.engines.partitions import PART, literal, literal_list
 from qilin_dagster.errors import InputError
 from qilin_dagster.lake import (
     LANDED,
@@ -165,7 +167,8 @@ class DuckDBEngine:
         if schema == "published" and name in TABLES:
             select = published_select(name, files, manifest)
         else:
-            select = f"select * from read_parquet({_literal_list(files)})"
+            folder = self.lake.table_folder(manifest.table)
+            select = partitions.read(files, folder, dict(manifest.columns))
         connection.execute(f"create schema if not exists {schema}")
         try:
             connection.execute(f"create or replace view {manifest.table} as {select}")
@@ -276,8 +279,12 @@ class DuckDBEngine:
         )
 
     def write(self, connection: duckdb.DuckDBPyConnection, view: View, folder: Path) -> Written:
-        """Write the rows of a stored view into the folder."""
-        return write_select(connection, view.select, folder)
+        """Write the rows of a stored view into the folder, in files by its partitions."""
+        written = write_select(connection, view.select, folder)
+        if view.partitions:
+            rows = (folder / PART).rename(folder / "rows.parquet")
+            partitions.split(connection, rows, view.partitions, folder, PARQUET)
+        return written
 
     def serve(self) -> None:
         """Show readers, <lake>/catalog.duckdb included, everything as it is now."""
@@ -346,7 +353,7 @@ def _one_thread(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 def write_select(connection: duckdb.DuckDBPyConnection, select: str, folder: Path) -> Written:
     """Write a SELECT's rows into the folder as one zstd Parquet file."""
-    path = folder / "part-0.parquet"
+    path = folder / PART
     copied = connection.execute(f"copy ({select}) to {literal(path)} ({PARQUET})").fetchall()
     described = connection.execute(
         f"describe select * from read_parquet({literal(path)})"
@@ -369,11 +376,11 @@ def published_select(name: str, files: list[Path], manifest: Manifest) -> str:
     file_n = "file_index::bigint + 1"
     return (
         f"select [{', '.join(offsets)}][{file_n}] + file_row_number::bigint as row_number, "
-        f"{_literal_list(shards)}[{file_n}] as source_file, "
+        f"{literal_list(shards)}[{file_n}] as source_file, "
         f"file_row_number::bigint as source_row, {', '.join(columns)} "
         # Writers leave NaN out of a column's least and greatest value, from which DuckDB would
         # conclude that there is none and drop the isnan of the SQL.
-        f"from read_parquet({_literal_list(files)}, can_have_nan = true)"
+        f"from read_parquet({literal_list(files)}, can_have_nan = true)"
     )
 
 
@@ -404,15 +411,6 @@ def _comment(connection: duckdb.DuckDBPyConnection, view: View) -> None:
         for column, sentence in view.column_comments.items()
     ]
     connection.execute(";".join(statements))
-
-
-def literal(value: object) -> str:
-    """A text literal of SQL."""
-    return "'" + str(value).replace("'", "''") + "'"
-
-
-def _literal_list(values: list[Path]) -> str:
-    return "[" + ", ".join(literal(value) for value in values) + "]"
 
 
 def _machine_gigabytes() -> float:

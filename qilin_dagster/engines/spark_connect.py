@@ -31,10 +31,10 @@ from qilin_dagster.engines.duckdb import (
     PARQUET,
     DuckDBEngine,
     MissingRelationError,
-    literal,
     published_select,
     write_select,
 )
+from qilin_dagster.engines.partitions import literal
 from qilin_dagster.engines.spark_sql import spark_name, to_spark
 from qilin_dagster.errors import InputError
 from qilin_dagster.lake import LANDED, LakeError, Manifest, Written, version_of

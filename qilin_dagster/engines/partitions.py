@@ -1,0 +1,136 @@
+"""Lays out a large table's rows in files by the columns that its comment names.
+
+``Files by (source_table, day).`` gives each day of each source table a file of its own,
+``source_table=dqa/day=2024-11-27/part-0.parquet``, which DuckDB and others leave closed when a
+query asks for other values. What is smaller than `LEAST_ROWS` stays with its like: small days of a
+source table in ``source_table=dqa/``, what is small there beside it, in one file. Where a value is
+null, as a day may be, there is no folder for it.
+
+The layout follows from the rows alone, and each file from its own rows and their order. So a day
+that is added leaves the files of other days as they were, byte for byte, unless their rows change.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import duckdb
+
+# A file of fewer rows costs more to open than it saves to skip. Every table of the published log
+# has more requests than this a day.
+LEAST_ROWS = 4_096
+PART = "part-0.parquet"
+
+Values = tuple[object, ...]
+
+
+def layout(n_rows: Mapping[Values, int]) -> list[Values]:
+    """The parts that rows go to, given the number of rows of each combination of values.
+
+    A part is the first values of the combinations it holds, none for the part of all the rest.
+    A row belongs to the longest part that its values begin with.
+    """
+    parts: list[Values] = []
+    left = dict(n_rows)
+    for length in range(max(map(len, left), default=0), 0, -1):
+        sums: dict[Values, int] = defaultdict(int)
+        for values, n in left.items():
+            sums[values[:length]] += n
+        large = {v for v, n in sums.items() if n >= LEAST_ROWS and None not in v}
+        parts += large
+        left = {v[:length]: n for v, n in sums.items() if v[:length] not in large}
+    return sorted([*parts, ()] if left or not parts else parts, key=lambda v: tuple(map(str, v)))
+
+
+def condition(keys: Sequence[str], part: Values, parts: Sequence[Values]) -> str:
+    """Which rows belong to the part, in SQL that DuckDB and Spark understand."""
+    inside = [p for p in parts if len(p) > len(part) and p[: len(part)] == part]
+    # A part within one that is named already needs no word.
+    inside = [p for p in inside if not any(p != q and p[: len(q)] == q for q in inside)]
+    return " and ".join([_equal(keys, part), *(f"({_equal(keys, p)}) is not true" for p in inside)])
+
+
+def folder_of(keys: Sequence[str], part: Values) -> Path:
+    """Where the part's files lie in the snapshot."""
+    return Path(
+        *(f"{key}={quote(str(value))}" for key, value in zip(keys, part, strict=False)),
+    )
+
+
+def read(files: Sequence[Path], root: Path, types: Mapping[str, str]) -> str:
+    """The SELECT over a table's files, which opens only those that its filters ask for.
+
+    ``root`` is what the folders are relative to.
+    """
+    by_keys: dict[tuple[str, ...], list[Path]] = defaultdict(list)
+    for file in files:
+        by_keys[_keys_of(file.relative_to(root))].append(file)
+    if by_keys.keys() <= {()}:
+        return f"select * from read_parquet({literal_list(files)}, hive_partitioning = false)"
+    # By name: folders above the lake may look like values of columns, too.
+    columns = ", ".join(f'"{name}"' for name in types)
+    selects = []
+    for keys, group in sorted(by_keys.items(), reverse=True):
+        hive = ", ".join(f"{literal(key)}: {types[key]}" for key in keys)
+        options = (
+            f"hive_partitioning = true, hive_types = {{{hive}}}"
+            if keys
+            else "hive_partitioning = false"
+        )
+        selects.append(f"select {columns} from read_parquet({literal_list(group)}, {options})")
+    return " union all ".join(selects)
+
+
+def split(
+    connection: duckdb.DuckDBPyConnection,
+    rows: Path,
+    keys: Sequence[str],
+    folder: Path,
+    options: str,
+) -> None:
+    """Write the rows of a file into the folder part by part, in their order; the file goes."""
+    source = f"read_parquet({literal(rows)})"
+    parts = parts_of(connection, source, keys)
+    for part in parts:
+        target = folder / folder_of(keys, part) / PART
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if parts == [()]:
+            rows.rename(target)
+            return
+        where = condition(keys, part, parts)
+        connection.execute(
+            f"copy (select * from {source} where {where}) to {literal(target)} ({options})"
+        )
+    rows.unlink()
+
+
+def parts_of(
+    connection: duckdb.DuckDBPyConnection, source: str, keys: Sequence[str]
+) -> list[Values]:
+    """The parts of the rows that a relation or a call of DuckDB gives."""
+    listed = ", ".join(f'"{key}"' for key in keys)
+    counted = connection.execute(
+        f"select {listed}, count(*) from {source} group by {listed}"
+    ).fetchall()
+    return layout({tuple(values): n for *values, n in counted})
+
+
+def _equal(keys: Sequence[str], part: Values) -> str:
+    # Texts without a type become what the column is: 'YYYY-MM-DD' a date.
+    terms = [f"{key} = {literal(value)}" for key, value in zip(keys, part, strict=False)]
+    return " and ".join(terms) or "true"
+
+
+def _keys_of(path: Path) -> tuple[str, ...]:
+    return tuple(part.partition("=")[0] for part in path.parts[:-1] if "=" in part)
+
+
+def literal(value: object) -> str:
+    """A text literal of SQL."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def literal_list(values: Iterable[object]) -> str:
+    """A list of text literals."""
+    return "[" + ", ".join(literal(value) for value in values) + "]"
