@@ -3,17 +3,17 @@
 ``Files by (source_table, day).`` gives each day of each source table a file of its own,
 ``source_table=dqa/day=2024-11-27/part-0.parquet``, which DuckDB and others leave closed when a
 query asks for other values. What is smaller than `LEAST_ROWS` stays with its like: small days of a
-source table in ``source_table=dqa/``, what is small there beside it, in one file. Where a value is
-null, as a day may be, there is no folder for it.
+source table in ``source_table=dqa/``, what is small there beside it, in one file. A value
+that names no folder, such as a day that is null, has none and stays there, too.
 
 The layout follows from the rows alone, and each file from its own rows and their order. So a day
 that is added leaves the files of other days as they were, byte for byte, unless their rows change.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 import duckdb
 
@@ -25,25 +25,27 @@ PART = "part-0.parquet"
 Values = tuple[object, ...]
 
 
-def layout(n_rows: Mapping[Values, int]) -> list[Values]:
-    """The parts that rows go to, given the number of rows of each combination of values.
+def layout(n_rows: Mapping[Values, int]) -> dict[Values, int]:
+    """The parts that rows go to and their sizes, given that of each combination of values.
 
     A part is the first values of the combinations it holds, none for the part of all the rest.
     A row belongs to the longest part that its values begin with.
     """
-    parts: list[Values] = []
+    parts: dict[Values, int] = {}
     left = dict(n_rows)
     for length in range(max(map(len, left), default=0), 0, -1):
         sums: dict[Values, int] = defaultdict(int)
         for values, n in left.items():
             sums[values[:length]] += n
-        large = {v for v, n in sums.items() if n >= LEAST_ROWS and None not in v}
-        parts += large
-        left = {v[:length]: n for v, n in sums.items() if v[:length] not in large}
-    return sorted([*parts, ()] if left or not parts else parts, key=lambda v: tuple(map(str, v)))
+        large = {v: n for v, n in sums.items() if n >= LEAST_ROWS and all(map(_names_a_folder, v))}
+        parts |= large
+        left = {v: n for v, n in sums.items() if v not in large}
+    if left or not parts:
+        parts[()] = sum(left.values())
+    return parts
 
 
-def condition(keys: Sequence[str], part: Values, parts: Sequence[Values]) -> str:
+def condition(keys: Sequence[str], part: Values, parts: Iterable[Values]) -> str:
     """Which rows belong to the part, in SQL that DuckDB and Spark understand."""
     inside = [p for p in parts if len(p) > len(part) and p[: len(part)] == part]
     # A part within one that is named already needs no word.
@@ -54,7 +56,7 @@ def condition(keys: Sequence[str], part: Values, parts: Sequence[Values]) -> str
 def folder_of(keys: Sequence[str], part: Values) -> Path:
     """Where the part's files lie in the snapshot."""
     return Path(
-        *(f"{key}={quote(str(value))}" for key, value in zip(keys, part, strict=False)),
+        *(f"{key}={value}" for key, value in zip(keys, part, strict=False)),
     )
 
 
@@ -90,24 +92,27 @@ def split(
     options: str,
 ) -> None:
     """Write the rows of a file into the folder part by part, in their order; the file goes."""
-    source = f"read_parquet({literal(rows)})"
-    parts = parts_of(connection, source, keys)
+    parts = parts_of(connection, f"read_parquet({literal(rows)})", keys)
     for part in parts:
         target = folder / folder_of(keys, part) / PART
         target.parent.mkdir(parents=True, exist_ok=True)
-        if parts == [()]:
+        if list(parts) == [()]:
             rows.rename(target)
             return
-        where = condition(keys, part, parts)
+        # What a filter lets through comes in pieces of any size, and row groups end where a piece
+        # does; sorted rows come in whole pieces, and so in the same row groups wherever they lay.
         connection.execute(
-            f"copy (select * from {source} where {where}) to {literal(target)} ({options})"
+            "copy (select * exclude (file_row_number) "
+            f"from read_parquet({literal(rows)}, file_row_number = true) "
+            f"where {condition(keys, part, parts)} order by file_row_number) "
+            f"to {literal(target)} ({options})"
         )
     rows.unlink()
 
 
 def parts_of(
     connection: duckdb.DuckDBPyConnection, source: str, keys: Sequence[str]
-) -> list[Values]:
+) -> dict[Values, int]:
     """The parts of the rows that a relation or a call of DuckDB gives."""
     listed = ", ".join(f'"{key}"' for key in keys)
     counted = connection.execute(
@@ -120,6 +125,10 @@ def _equal(keys: Sequence[str], part: Values) -> str:
     # Texts without a type become what the column is: 'YYYY-MM-DD' a date.
     terms = [f"{key} = {literal(value)}" for key, value in zip(keys, part, strict=False)]
     return " and ".join(terms) or "true"
+
+
+def _names_a_folder(value: object) -> bool:
+    return value is not None and re.fullmatch(r"[\w.-]+", str(value), re.ASCII) is not None
 
 
 def _keys_of(path: Path) -> tuple[str, ...]:
