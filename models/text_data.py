@@ -76,7 +76,7 @@ def lists_taken(lists: TokenLists, rows: IntArray) -> TokenLists:
     return TokenLists(lists.token_id[at], offsets)
 
 
-def clicks_counted(fit: TextRequests, training: Training) -> NDArray[np.float32] | None:
+def clicks_counted(fit: Requests, training: Training) -> NDArray[np.float32] | None:
     """What the clicks of a fold count as, float32 (N,); None where they count as they are.
 
     Raises:

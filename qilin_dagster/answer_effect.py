@@ -28,7 +28,7 @@ from models.causal.estimate import BoolArray, Estimate, FloatArray, IntArray
 if TYPE_CHECKING:
     import duckdb
 
-CODE_VERSION = "1"
+CODE_VERSION = "2"
 
 # Fewer in a group than this, and nothing is estimated there: an interval would promise too much.
 LEAST_PER_GROUP = 25

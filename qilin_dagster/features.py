@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.recipes import Task
+from qilin_dagster.folds import requests_in_folds
 from qilin_dagster.lake import Written
 from qilin_dagster.note_words import NoteWords, read_note_words
 from qilin_dagster.sources.layout import NOTE_COUNTERS, USER_DENSE
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-# Share of train requests, by start of their session, that are held out for validation.
-VALIDATION_SHARE = 0.1
 # A note must be met this often in the fit fold to get an id of its own.
 MIN_NOTE_COUNT = 5
 HISTORY_LENGTH = 20
@@ -46,7 +45,7 @@ UNSCALED = (
     *("query_title_overlap", "is_query_in_content"),
     *("history_taxonomy1_share", "history_taxonomy2_share"),
 )
-CODE_VERSION = "4"
+CODE_VERSION = "5"
 
 
 @dataclass(frozen=True)
@@ -61,21 +60,27 @@ class FeatureColumns:
 
 
 def build_features(
-    connection: "duckdb.DuckDBPyConnection", note_words: Path, task: Task, folder: Path
+    connection: "duckdb.DuckDBPyConnection",
+    note_words: Path,
+    note_appeal: Path,
+    task: Task,
+    folder: Path,
 ) -> Written:
     """Write the task's feature table into ``folder``; returns its rows, columns and facts.
 
-    Reads core.impressions, core.requests, core.notes and core.users, and in ``note_words`` the
-    snapshot of features.note_words.
+    Reads core.impressions, core.requests, core.notes and core.users; ``note_words`` and
+    ``note_appeal`` are snapshots of the tables of features of that name.
     """
     import polars as pl
 
-    requests = _requests(connection, task)
+    requests = requests_in_folds(connection, task)
     # Named, because a join repeats what it carries for each of millions of candidates.
     note_columns = ("note_idx", "note_key", "note_title", "note_content", *NOTE_CATEGORICAL)
     notes = connection.sql(
         f"select {', '.join((*note_columns, *NOTE_DENSE, *NOTE_COUNTERS))} from core.notes"
     ).pl()
+    appeal = pl.read_parquet(note_appeal / "part-0.parquet", columns=["note_idx", "note_appeal"])
+    notes = notes.join(appeal, on="note_idx", how="left", maintain_order="left")
     users = connection.sql(
         f"select {', '.join(('user_idx', *USER_CATEGORICAL, *USER_COUNTS, *USER_DENSE))} "
         "from core.users"
@@ -109,7 +114,7 @@ def build_features(
     dense = [
         *(name for name in NOTE_DENSE),
         *(*USER_COUNTS, *USER_DENSE),
-        *("n_history", "query_length", "session_n", "word_match"),
+        *("n_history", "query_length", "session_n", "word_match", "note_appeal"),
     ]
     scaling = {name: _scaling(fit, name) for name in (*dense, *NOTE_COUNTERS)}
     vocabularies = {name: _vocabulary(fit, name) for name in CATEGORICAL}
@@ -182,42 +187,6 @@ def read_feature_columns(folder: Path) -> FeatureColumns:
         categorical=tuple(described["categorical"]),
         vocabulary_sizes=tuple(described["vocabulary_sizes"]),
         n_note_ids=described["n_note_ids"],
-    )
-
-
-def _requests(connection: "duckdb.DuckDBPyConnection", task: Task) -> "pl.DataFrame":
-    """Train and test requests in published order, with their fold.
-
-    Validation is the last of train by the start of the session, so that no request and no session
-    has rows on both sides.
-    """
-    import polars as pl
-
-    requests: pl.DataFrame = connection.sql(
-        "select request_id, source_table, split, row_number, user_idx, session_id, session_n, "
-        "started_at, query, coalesce(query, pseudo_query) as text, query_source, history_list "
-        "from core.requests "
-        f"where channel = '{task}' and split in ('train', 'test')"
-    ).pl()
-    train = requests.filter(pl.col("split") == "train")
-    starts = train.group_by("session_id").agg(pl.col("started_at").min().alias("session_start"))
-    ordered = train.join(starts, on="session_id", how="left", nulls_equal=True)
-    cut = ordered["session_start"].quantile(1 - VALIDATION_SHARE, interpolation="higher")
-    late = ordered.filter(pl.col("session_start") >= cut)["request_id"].implode()
-    return (
-        requests.sort("split", "row_number", descending=[True, False])
-        .with_row_index("row_order")
-        .with_columns(
-            pl.when(pl.col("split") == "test")
-            .then(pl.lit("test"))
-            .when(pl.col("request_id").is_in(late))
-            .then(pl.lit("validation"))
-            .otherwise(pl.lit("fit"))
-            .alias("fold"),
-            pl.col("history_list").list.len().cast(pl.Float64).alias("n_history"),
-            pl.col("query").str.len_chars().cast(pl.Float64).alias("query_length"),
-            pl.col("session_n").cast(pl.Float64),
-        )
     )
 
 

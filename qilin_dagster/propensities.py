@@ -41,8 +41,6 @@ CHANNELS = ("search", "recommendation")
 HELD_OUT_SHARE = 0.2
 # The estimators that are compared see so many requests at most: theirs is not the curve in use.
 COMPARED_REQUESTS = 6_000
-# So many see trust, which is little to see, and slow.
-TRUSTING_REQUESTS = 12_000
 # Fewer requests leave all curves open.
 MIN_REQUESTS = 200
 LEAST_ESTIMATE = 1e-6
@@ -174,8 +172,6 @@ def estimate_channel(
     whole = mixed_position_based.fit(plain.sessions)
     _compare(channel, plain, whole, seed, rows, report)
     rows.bias_factors.extend(_factors(channel, plain.sessions, whole))
-    _trust(channel, plain.sessions, whole, seed, rows)
-    report(f"propensity: {channel}, {WITH_TRUST}")
     parts = {
         "first request of a session": plain.take(plain.is_first_of_session),
         "later requests of a session": plain.take(~plain.is_first_of_session),
@@ -212,7 +208,8 @@ def _compare(
 ) -> None:
     """Every estimator beside the recommended one: curves, and what each foretells."""
     sessions = lists.sessions
-    drawn = _drawn_of_users(sessions, seed)
+    users, index = np.unique(sessions.user, return_inverse=True)
+    drawn = np.random.default_rng(seed).random(len(users))[index]
     is_out = drawn < HELD_OUT_SHARE
     fit, judge = lists.take(~is_out), sessions.take(is_out)
     judged_kinds = lists.kind[is_out[sessions.request]]
@@ -290,58 +287,30 @@ def _compare(
         for k in range(len(PLACES))
         for other in range(k + 1, len(PLACES))
     )
-    for name, harvest in (
-        ("harvesting, all pairs", intervention_harvesting.all_pairs),
-        ("harvesting, adjacent pairs", intervention_harvesting.adjacent_pairs),
-    ):
-        try:
-            add(name, harvest(sessions, lists.note, asked, seed), None, None, None)
-        except NotConnected as reason:
-            nothing = Curve.without_interval(np.full(len(PLACES), np.nan), [str(reason)])
-            add(name, nothing, None, None, None)
-
-
-def _trust(
-    channel: str, sessions: Sessions, whole: MixedPositionBased, seed: int, rows: Estimates
-) -> None:
-    """What upper places are clicked for whatever stands there, and the curve beside it."""
-    drawn = _drawn_of_users(sessions, seed)
-    # Users in the order drawn, whole, until there are enough requests.
-    least = np.append(np.sort(drawn), np.inf)[min(len(drawn), TRUSTING_REQUESTS)]
-    some = _without_constants(sessions.take(drawn < least))
-    found = trust_bias.fit(some, whole)
-    rows.by_position.extend(_curve(channel, ALL, WITH_TRUST, some, found.curve))
-    rows.click_models.append(
-        _model(
-            channel,
-            ALL,
-            WITH_TRUST,
-            some,
-            None,
-            None,
-            len(found.trace),
-            caveat="Trust is relative to places below the tenth; what all places have in common "
-            "cannot be seen.",
-        )
-    )
+    names = ("harvesting, all pairs", "harvesting, adjacent pairs")
+    try:
+        harvested = intervention_harvesting.harvest(sessions, lists.note, asked, seed)
+    except NotConnected as reason:
+        nothing = Curve.without_interval(np.full(len(PLACES), np.nan), [str(reason)])
+        curves = (nothing, nothing)
+    else:
+        curves = (harvested.all_pairs, harvested.adjacent_pairs)
+    for name, curve in zip(names, curves, strict=True):
+        add(name, curve, None, None, None)
+    trusting = trust_bias.fit(some, whole)
+    add(WITH_TRUST, trusting.curve, None, None, len(trusting.trace))
     rows.trust.extend(
         {
             "channel": channel,
             "position_from": PLACES[k],
             "position_to": PLACES[k + 1] - 1,
-            "trust": _number(found.trust[k]),
-            "lower": _number(found.trust_lower[k]),
-            "upper": _number(found.trust_upper[k]),
+            "trust": _number(trusting.trust[k]),
+            "lower": _number(trusting.trust_lower[k]),
+            "upper": _number(trusting.trust_upper[k]),
             "n_requests": some.n_requests,
         }
-        for k in np.flatnonzero(~np.isnan(found.trust_lower)).tolist()
+        for k in np.flatnonzero(~np.isnan(trusting.trust_lower)).tolist()
     )
-
-
-def _drawn_of_users(sessions: Sessions, seed: int) -> "np.ndarray":
-    """A number in 0..1 for each request, the same for all requests of a user, (R,)."""
-    users, index = np.unique(sessions.user, return_inverse=True)
-    return np.asarray(np.random.default_rng(seed).random(len(users))[index])
 
 
 def _without_constants(sessions: Sessions) -> Sessions:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models.ranking_data import Exposure, TooLittleData
+from models.ranking_data import Exposure, Requests, TooLittleData
 from models.recipes import BiEncoderRecipe, CrossEncoderRecipe, Task, TextRecipe
 from qilin_dagster.errors import InputError
 from qilin_dagster.exposures import exposure_of
@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from models.text_data import NoteTexts, TextRequests
     from qilin_dagster.note_images import NoteImages
 
-CODE_VERSION = "4"
+CODE_VERSION = "5"
+# What the encoder's score is weighed with, of the feature table.
+BESIDE_THE_SCORE = ("word_match", "note_appeal")
 # Of a pseudo-query, which has a hundred words, BM25 looks for the first: the newest click.
 WORDS_LOOKED_FOR = 8
 
@@ -65,8 +67,10 @@ class TextSources:
 
 @dataclass(frozen=True)
 class _Trained:
-    """Scores of the test candidates, in the order of the feature table, and what happened."""
+    """Scores of the validation and the test candidates, in the order of the feature table, and what
+    happened."""
 
+    validation_score: "NDArray[np.float64]"
     score: "NDArray[np.float64]"
     history: "TrainingHistory"
     negatives: dict[str, int]
@@ -104,15 +108,49 @@ def train_text_ranker(
             trained = _train_cross_encoder(sources, corpus, recipe, folder, device, report)
     except TooLittleData as reason:
         return not_trained(folder, recipe, reason)
+    score, weights = trained.score, dict[str, Any]()
+    if recipe.interpolates:
+        score, weights = _interpolated(corpus, trained, recipe)
     facts = {
         "history": dataclasses.asdict(trained.history),
         "negatives": trained.negatives,
+        **weights,
         **trained.facts,
         **corpus.facts(),
     }
     (folder / "model.json").write_text(described(recipe, facts), encoding="utf-8")
-    run = corpus.run(recipe.name, trained.score)
+    run = corpus.run(recipe.name, score)
     return write_run(folder, run, read_candidates(connection, recipe.task), facts)
+
+
+def _interpolated(
+    corpus: "Corpus", trained: _Trained, recipe: TextRecipe
+) -> "tuple[NDArray[np.float64], dict[str, Any]]":
+    """Scores of the test candidates with what stands beside them, and what they were weighed by.
+
+    What stands beside the encoder's score knows no click on the note itself: its own weights come
+    from all requests that teach. The encoder knows those by heart, and is weighed on others.
+    """
+    from models.interpolation import fit
+    from models.ranking_data import validation_metric
+
+    training, validation = recipe.training, corpus.outcomes("validation")
+    beside = fit(corpus.beside("fit"), corpus.outcomes("fit"), training)
+
+    def known(fold: str, score: "NDArray[np.float64]") -> "NDArray[np.float64]":
+        return np.column_stack([score, beside(corpus.beside(fold))])
+
+    of_validation = known("validation", trained.validation_score)
+    weighed = fit(of_validation, validation, training)
+    metric = validation_metric(validation, training)
+    names = ("encoder", "beside it", *BESIDE_THE_SCORE)
+    weights = [*weighed.weight_K.tolist(), *beside.weight_K.tolist()]
+    facts = {
+        "weights": {name: round(w, 4) for name, w in zip(names, weights, strict=True)},
+        "validation_metric_of_the_encoder_alone": metric(trained.validation_score),
+        "validation_metric_as_weighed": metric(weighed(of_validation)),
+    }
+    return weighed(known("test", trained.score)), facts
 
 
 def _train_bi_encoder(
@@ -135,12 +173,13 @@ def _train_bi_encoder(
         texts = dataclasses.replace(texts, visual=visual)
         save_visual_inputs(inputs, folder)
     fit, fit_ids = corpus.fit()
+    validation = corpus.requests("validation")
     found = _found_by_bm25(connection, sources, corpus, fit_ids, fit, recipe, report)
     model, negatives, history = train(
         texts,
         corpus.tokens.tokenizer.get_vocab_size(),
         fit,
-        corpus.requests("validation"),
+        validation,
         found,
         recipe,
         device=device,
@@ -150,12 +189,15 @@ def _train_bi_encoder(
     save_model(model, corpus.tokens.tokenizer, folder)
     test = corpus.requests("test")
     facts: dict[str, Any] = {"temperature": 1 / float(model.scale().detach())}
-    score = scores(model, texts, test, recipe, device_named(device))
+    place = device_named(device)
+    validation_score, score = (
+        scores(model, texts, requests, recipe, place) for requests in (validation, test)
+    )
     if recipe.task == "search":
         facts |= _search_all(
             connection, sources, corpus, texts, test, model, recipe, folder, device, report
         )
-    return _Trained(score, history, counted_negatives(negatives, found), facts)
+    return _Trained(validation_score, score, history, counted_negatives(negatives, found), facts)
 
 
 def _train_cross_encoder(
@@ -171,19 +213,24 @@ def _train_cross_encoder(
 
     texts = corpus.texts()
     fit, _ = corpus.fit()
+    validation = corpus.requests("validation")
     model, negatives, history = train(
         texts,
         corpus.tokens.tokenizer.get_vocab_size(),
         fit,
-        corpus.requests("validation"),
+        validation,
         recipe,
         device=device,
         checkpoint=sources.unfinished / CHECKPOINT,
         on_progress=lambda progress: report_epoch(report, recipe.name, progress),
     )
     save_model(model, corpus.tokens.tokenizer, folder)
-    score = scores(model, texts, corpus.requests("test"), recipe, device_named(device))
-    return _Trained(score, history, negatives, {})
+    place = device_named(device)
+    validation_score, score = (
+        scores(model, texts, requests, recipe, place)
+        for requests in (validation, corpus.requests("test"))
+    )
+    return _Trained(validation_score, score, history, negatives, {})
 
 
 @dataclass(frozen=True)
@@ -212,7 +259,10 @@ class Corpus:
         tokens = read_note_tokens(note_tokens)
         table = pl.read_parquet(
             features / "part-0.parquet",
-            columns=["request_id", "row_number", "fold", "note_idx", "label"],
+            columns=[
+                *("request_id", "row_number", "fold", "note_idx", "label"),
+                *BESIDE_THE_SCORE,
+            ],
         )
         column = "query" if task == "search" else "pseudo_query"
         queries = connection.execute(
@@ -254,19 +304,31 @@ class Corpus:
         from models.tokens import TextNumbers, lists_of
         from qilin_dagster.note_tokens import MAX_TOKENS
 
-        table = self.of(fold)
-        ids = self._request_ids(fold)
-        texts = [self.query_of[request] for request in ids.tolist()]
-        exposure = self.exposure
+        outcomes = self.outcomes(fold)
+        texts = [self.query_of[request] for request in self._request_ids(fold).tolist()]
+        return TextRequests(
+            request_offsets=outcomes.request_offsets,
+            labels=outcomes.labels,
+            exposure=outcomes.exposure,
+            queries=lists_of(TextNumbers(self.tokens.tokenizer)(texts, MAX_TOKENS)),
+            note=self.tokens.rows(self.of(fold)["note_idx"].to_numpy()),
+        )
+
+    def outcomes(self, fold: str) -> Requests:
+        """The requests of a fold without their texts."""
+        table, exposure = self.of(fold), self.exposure
         if exposure is not None:
             exposure = exposure.rows(np.flatnonzero((self.table["fold"] == fold).to_numpy()))
-        return TextRequests(
+        return Requests(
             request_offsets=np.append(request_starts(table), len(table)),
             labels=table["label"].to_numpy(),
-            queries=lists_of(TextNumbers(self.tokens.tokenizer)(texts, MAX_TOKENS)),
-            note=self.tokens.rows(table["note_idx"].to_numpy()),
             exposure=exposure,
         )
+
+    def beside(self, fold: str) -> "NDArray[np.float64]":
+        """What stands beside the encoder's score, (N, 2)."""
+        columns = self.of(fold).select(BESIDE_THE_SCORE).to_numpy()
+        return np.asarray(columns, dtype=np.float64)
 
     def run(self, name: str, score: "NDArray[np.float64]") -> ScoredRun:
         """The scores of the test candidates as a run."""

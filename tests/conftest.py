@@ -14,6 +14,7 @@ from qilin_dagster.catalog import Catalog, load_catalog
 from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.features import build_features
 from qilin_dagster.lake import Lake, Written
+from qilin_dagster.note_appeal import build_note_appeal
 from qilin_dagster.note_words import build_note_words
 from qilin_dagster.settings import REPOSITORY, Settings
 from qilin_dagster.sources.clock import decide_clocks
@@ -121,7 +122,15 @@ def given(tiny_data: Path, tmp_path: Path) -> Iterator[Given]:
 
 
 def write_features(connection: duckdb.DuckDBPyConnection, task: Task, folder: Path) -> Written:
-    """The task's feature table, with the words it needs cut for it alone."""
-    with TemporaryDirectory() as words:
-        build_note_words(connection, Path(words), print)
-        return build_features(connection, Path(words), task, folder)
+    """The task's feature table, with the words and the appeal it needs made for it alone."""
+    with TemporaryDirectory() as own:
+        store_words(connection, Path(own))
+        return build_features(connection, Path(own) / "words", Path(own) / "appeal", task, folder)
+
+
+def store_words(connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    """Into ``folder`` / words and appeal, what a feature table is made with."""
+    for name in ("words", "appeal"):
+        (folder / name).mkdir(exist_ok=True)
+    build_note_words(connection, folder / "words", print)
+    build_note_appeal(connection, folder / "words", folder / "appeal", print)

@@ -23,9 +23,8 @@ from qilin_dagster.context_worth import (
 )
 from qilin_dagster.exposures import read_curve
 from qilin_dagster.features import CATEGORICAL, build_features
-from qilin_dagster.note_words import build_note_words
 from qilin_dagster.sources.twin import write_twin
-from tests.conftest import build_views
+from tests.conftest import build_views, store_words
 
 
 def test_every_context_stands_alone_and_is_left_out() -> None:
@@ -88,8 +87,10 @@ def test_all_variants_are_trained_on_the_same_requests(tmp_path: Path) -> None:
     connection = build_views(tmp_path / "data", tmp_path / "lake").connect()
     for name in ("words", "features"):
         (tmp_path / name).mkdir()
-    build_note_words(connection, tmp_path / "words", print)
-    build_features(connection, tmp_path / "words", "search", tmp_path / "features")
+    store_words(connection, tmp_path)
+    build_features(
+        connection, tmp_path / "words", tmp_path / "appeal", "search", tmp_path / "features"
+    )
     connection.execute("create schema if not exists propensity")
     connection.execute(
         "create table propensity.by_position as select 'search' as channel, 'all pages' as "

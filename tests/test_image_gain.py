@@ -18,12 +18,11 @@ from qilin_dagster.image_worth import COVER_ON, image_worth
 from qilin_dagster.leaderboard import Candidates, ScoredRun, read_candidates
 from qilin_dagster.note_images import NoteImages, build_note_images, read_note_images
 from qilin_dagster.note_tokens import build_note_tokens
-from qilin_dagster.note_words import build_note_words
 from qilin_dagster.sources.twin import write_twin
 from qilin_dagster.text_training import TextSources
 from qilin_dagster.training import train_dcn_v2
 from qilin_dagster.vlm_training import train_vlm
-from tests.conftest import build_views
+from tests.conftest import build_views, store_words
 
 SCALE = 0.1
 SEED = 3
@@ -49,8 +48,8 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
     images = {name: covers(connection, folder, name) for name in ("planted", "noise")}
     for name in ("words", "features", "tokens"):
         (folder / name).mkdir()
-    build_note_words(connection, folder / "words", print)
-    build_features(connection, folder / "words", "search", folder / "features")
+    store_words(connection, folder)
+    build_features(connection, folder / "words", folder / "appeal", "search", folder / "features")
     build_note_tokens(connection, None, folder / "tokens", print)
     return Log(connection, folder, images, read_candidates(connection, "search"))
 

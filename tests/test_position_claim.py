@@ -23,11 +23,10 @@ from qilin_dagster.click_sessions import ALL, PLACES, RECOMMENDED
 from qilin_dagster.exposures import exposure_of
 from qilin_dagster.features import build_features, read_feature_columns
 from qilin_dagster.leaderboard import Candidates, ScoredRun, read_candidates, scores_of
-from qilin_dagster.note_words import build_note_words
 from qilin_dagster.sources.twin import write_twin
 from qilin_dagster.training import ranking_data
 from qilin_dagster.unbiased import planted_attraction, twin_truth
-from tests.conftest import build_views
+from tests.conftest import build_views, store_words
 
 pytestmark = pytest.mark.slow
 SCALE, SEED = 0.1, 7
@@ -50,8 +49,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     connection = build_views(folder / "data", folder / "lake").connect()
     for name in ("words", "features"):
         (folder / name).mkdir()
-    build_note_words(connection, folder / "words", print)
-    build_features(connection, folder / "words", "search", folder / "features")
+    store_words(connection, folder)
+    build_features(connection, folder / "words", folder / "appeal", "search", folder / "features")
     _plant_curve(connection, folder / "data")
     columns = read_feature_columns(folder / "features")
     table = pl.read_parquet(folder / "features" / "part-0.parquet")

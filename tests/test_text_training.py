@@ -22,7 +22,7 @@ from qilin_dagster.note_words import build_note_words
 from qilin_dagster.sources.twin import write_twin
 from qilin_dagster.text_training import TextSources, train_text_ranker
 from qilin_dagster.training import train_bm25
-from tests.conftest import build_views
+from tests.conftest import build_views, store_words
 
 TINY = Encoder(n_layers=1, width=16, max_query_tokens=12, max_note_tokens=16)
 ONE_EPOCH = Training(
@@ -63,9 +63,11 @@ def stored(twin: duckdb.DuckDBPyConnection, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("stored")
     for name in ("search", "recommendation", "words", "tokens"):
         (folder / name).mkdir()
-    build_note_words(twin, folder / "words", print)
-    build_features(twin, folder / "words", "search", folder / "search")
-    build_features(twin, folder / "words", "recommendation", folder / "recommendation")
+    store_words(twin, folder)
+    build_features(twin, folder / "words", folder / "appeal", "search", folder / "search")
+    build_features(
+        twin, folder / "words", folder / "appeal", "recommendation", folder / "recommendation"
+    )
     build_note_tokens(twin, None, folder / "tokens", print)
     return folder
 
@@ -220,8 +222,10 @@ def test_a_log_without_notes_has_no_run(tiny_engine: DuckDBEngine, tmp_path: Pat
     connection.execute("create or replace view core.notes as from memory.main.no_notes")
     for name in ("search", "tokens", "words"):
         (tmp_path / name).mkdir()
-    build_note_words(connection, tmp_path / "words", print)
-    build_features(connection, tmp_path / "words", "search", tmp_path / "search")
+    store_words(connection, tmp_path)
+    build_features(
+        connection, tmp_path / "words", tmp_path / "appeal", "search", tmp_path / "search"
+    )
     assert build_note_tokens(connection, None, tmp_path / "tokens", print).facts["n_tokens"] == 0
     demanding = replace(BI_SEARCH, training=Training())
     written = trained(connection, tmp_path, demanding, tmp_path / "run")
@@ -251,7 +255,8 @@ def test_real_notes_and_queries_run_end_to_end(real_data: Path, tmp_path: Path) 
     )
     candidates = connection.sql(
         """
-        select i.request_id, r.row_number, f.fold, i.note_idx, i.is_clicked::float as label
+        select i.request_id, r.row_number, f.fold, i.note_idx, i.is_clicked::float as label,
+            0.0 as word_match, 0.0 as note_appeal
         from core.impressions as i join core.requests as r using (request_id)
         join (values ('train', 'fit'), ('train', 'validation'), ('test', 'test')) as f(split, fold)
             using (split)

@@ -17,12 +17,11 @@ from qilin_dagster.image_worth import COMPARISONS, image_worth
 from qilin_dagster.leaderboard import ScoredRun, read_candidates
 from qilin_dagster.note_images import NoteImages, build_note_images, read_note_images
 from qilin_dagster.note_tokens import build_note_tokens
-from qilin_dagster.note_words import build_note_words
 from qilin_dagster.sources.twin import write_twin
 from qilin_dagster.text_training import TextSources, train_text_ranker
 from qilin_dagster.training import train_dcn_v2
 from qilin_dagster.vlm_training import NO_IMAGES, train_vlm
-from tests.conftest import build_views
+from tests.conftest import build_views, store_words
 from tests.models.test_vlm import write_checkpoint
 
 ONE_EPOCH = Training(
@@ -62,8 +61,8 @@ def connection(folder: Path) -> duckdb.DuckDBPyConnection:
     connection.execute(
         f"create view core.images as from read_parquet('{folder}/images/part-0.parquet')"
     )
-    build_note_words(connection, folder / "words", print)
-    build_features(connection, folder / "words", "search", folder / "search")
+    store_words(connection, folder)
+    build_features(connection, folder / "words", folder / "appeal", "search", folder / "search")
     build_note_tokens(connection, None, folder / "tokens", print)
     return connection
 

@@ -15,7 +15,6 @@ that it does not link with the reference has no estimate, and where it links non
 Shapes: N = exposures, U = units, K = places.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,8 +65,16 @@ def overlap(sessions: Sessions, unit: IntArray, *, min_units: int = MIN_UNITS) -
     )
 
 
-def all_pairs(sessions: Sessions, unit: IntArray, asked: FloatArray, seed: int) -> Curve:
-    """Examination by place from all pairs of places.
+@dataclass(frozen=True)
+class Harvest:
+    """Examination by place from all pairs of places, and from neighbouring places, chained."""
+
+    all_pairs: Curve
+    adjacent_pairs: Curve
+
+
+def harvest(sessions: Sessions, unit: IntArray, asked: FloatArray, seed: int) -> Harvest:
+    """Both curves, with intervals from the same resampled users: counting costs most of it.
 
     Args:
         unit: (N,), what was shown.
@@ -78,12 +85,54 @@ def all_pairs(sessions: Sessions, unit: IntArray, asked: FloatArray, seed: int) 
     Raises:
         NotConnected: no place is linked with the reference through ten units or more.
     """
-    return _harvest(sessions, unit, asked, seed, _fit_pairs)
+    found = overlap(sessions, unit)
+    places = ", ".join(found.unreached[:8])
+    more = f" and {len(found.unreached) - 8} more" if len(found.unreached) > 8 else ""
+    said = [
+        f"Fewer than {MIN_UNITS} units link positions {places}{more} with the rest: no estimate."
+    ]
+    reached = (found.component == found.component[sessions.reference]) & (
+        np.diag(found.n_units) > 0
+    )
+    if reached.sum() < 2:
+        raise NotConnected(
+            f"No curve by harvesting: fewer than {MIN_UNITS} units were shown both at the "
+            "reference place and at another. What is shown at different places has to overlap; "
+            "take broader units or more requests."
+        )
+    request = sessions.request
+    users, user = np.unique(sessions.user, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    cells = _Cells.of(sessions, unit)
 
+    def at(weight_R: FloatArray) -> FloatArray:
+        counts = _Counts(
+            cells.table((weight_R * asked)[request])[:, reached],
+            cells.table(weight_R[request] * sessions.is_clicked)[:, reached],
+        )
+        log = np.full((2, sessions.n_places), np.nan)
+        log[:, reached] = _fit_pairs(counts), _chain(counts)
+        return np.asarray(log - log[:, [sessions.reference]])
 
-def adjacent_pairs(sessions: Sessions, unit: IntArray, asked: FloatArray, seed: int) -> Curve:
-    """Examination by place from neighbouring places, chained; arguments as in `all_pairs`."""
-    return _harvest(sessions, unit, asked, seed, _chain)
+    logs = at(np.ones(sessions.n_requests))
+    draws = np.stack(
+        [
+            at(rng.multinomial(len(users), np.full(len(users), 1 / len(users)))[user].astype(float))
+            for _ in range(N_RESAMPLES)
+        ]
+    )
+    return Harvest(
+        *(
+            Curve(
+                np.exp(log),
+                np.exp(log - Z95 * error),
+                np.exp(log + Z95 * error),
+                error,
+                tuple(said) if found.unreached else (),
+            )
+            for log, error in zip(logs, draws.std(axis=0, ddof=1), strict=True)
+        )
+    )
 
 
 @dataclass(frozen=True)
@@ -121,59 +170,6 @@ class _Cells:
         n = self.shape[0] * self.shape[1]
         found = np.bincount(self.at, weight[self.rows], minlength=n).reshape(self.shape)
         return found.astype(np.float64)
-
-
-def _harvest(
-    sessions: Sessions,
-    unit: IntArray,
-    asked: FloatArray,
-    seed: int,
-    estimate: Callable[["_Counts"], FloatArray],
-) -> Curve:
-    found = overlap(sessions, unit)
-    places = ", ".join(found.unreached[:8])
-    more = f" and {len(found.unreached) - 8} more" if len(found.unreached) > 8 else ""
-    said = [
-        f"Fewer than {MIN_UNITS} units link positions {places}{more} with the rest: no estimate."
-    ]
-    reached = (found.component == found.component[sessions.reference]) & (
-        np.diag(found.n_units) > 0
-    )
-    if reached.sum() < 2:
-        raise NotConnected(
-            f"No curve by harvesting: fewer than {MIN_UNITS} units were shown both at the "
-            "reference place and at another. What is shown at different places has to overlap; "
-            "take broader units or more requests."
-        )
-    request = sessions.request
-    users, user = np.unique(sessions.user, return_inverse=True)
-    rng = np.random.default_rng(seed)
-    cells = _Cells.of(sessions, unit)
-
-    def at(weight_R: FloatArray) -> FloatArray:
-        counts = _Counts(
-            cells.table((weight_R * asked)[request]),
-            cells.table(weight_R[request] * sessions.is_clicked),
-        )
-        log = np.full(sessions.n_places, np.nan)
-        log[reached] = estimate(_Counts(counts.shown[:, reached], counts.clicks[:, reached]))
-        return np.asarray(log - log[sessions.reference])
-
-    log = at(np.ones(sessions.n_requests))
-    draws = np.stack(
-        [
-            at(rng.multinomial(len(users), np.full(len(users), 1 / len(users)))[user].astype(float))
-            for _ in range(N_RESAMPLES)
-        ]
-    )
-    error = draws.std(axis=0, ddof=1)
-    return Curve(
-        np.exp(log),
-        np.exp(log - Z95 * error),
-        np.exp(log + Z95 * error),
-        error,
-        tuple(said) if found.unreached else (),
-    )
 
 
 def _rates(counts: _Counts) -> tuple[FloatArray, FloatArray, FloatArray]:

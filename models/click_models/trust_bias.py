@@ -106,14 +106,15 @@ def fit(sessions: Sessions, near: MixedPositionBased, *, n_trusted: int = N_TRUS
     trust[trusted] = end[n_K + n_F + 1 :].numpy()
     trust_error[trusted] = error[n_K + n_F + 1 :]
     log, log_error = (np.where(shown, found[:n_K], np.nan) for found in (end.numpy(), error))
-    return TrustBias(
-        Curve(np.exp(log), np.exp(log - Z95 * log_error), np.exp(log + Z95 * log_error), log_error),
-        trust,
-        trust - Z95 * trust_error,
-        trust + Z95 * trust_error,
-        value,
-        trace,
+    curve = Curve(
+        np.exp(log),
+        np.exp(log - Z95 * log_error),
+        np.exp(log + Z95 * log_error),
+        log_error,
+        ("Trust is relative to lower places: what all places have in common cannot be seen.",),
     )
+    lower, upper = trust - Z95 * trust_error, trust + Z95 * trust_error
+    return TrustBias(curve, trust, lower, upper, value, trace)
 
 
 @dataclass(frozen=True)

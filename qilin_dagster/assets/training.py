@@ -170,6 +170,12 @@ def _text_ranker(recipe: TextRecipe | VLMRecipe, schema: str) -> dg.AssetsDefini
         f"{TEXT_RANKERS[type(recipe)]}. "
         + ("" if recipe.task == "search" else "The query is the titles of recent clicks. ")
         + f"The epoch is chosen on the last hours of train, never on test.{_of_covers(recipe)}"
+        + (
+            ""
+            if isinstance(recipe, VLMRecipe) or not recipe.interpolates
+            else " The score is a weighted sum with BM25 and with what the note's words tell of "
+            "its clicks; the weights are learned there, too."
+        )
     )
 
     # Candidates are read from impressions, from which the feature table was made, too.

@@ -507,6 +507,20 @@ BREAKS: dict[str, dict[str, Break]] = {
             "from features.note_tokens) where token = '[UNK]'"
         ),
     },
+    "features.note_appeal": {
+        "appeal_is_a_number": change(
+            "update features.note_appeal set note_appeal = null where note_idx = "
+            "(select min(note_idx) from features.note_appeal)"
+        ),
+        "appeal_is_a_difference_of_click_rates": change(
+            "update features.note_appeal set note_appeal = 1.5 where note_idx = "
+            "(select min(note_idx) from features.note_appeal)"
+        ),
+        "every_note_has_a_row": change(
+            "delete from features.note_appeal where note_idx = "
+            "(select min(note_idx) from features.note_appeal)"
+        ),
+    },
     "features.note_words": {
         "word_ids_are_dense_from_0": change("update features.note_words set word_id = word_id + 1"),
         "words_are_unique": change(

@@ -30,6 +30,7 @@ from qilin_dagster.leaderboard import (
     read_candidates,
     read_runs,
 )
+from qilin_dagster.note_appeal import build_note_appeal
 from qilin_dagster.note_images import build_note_images
 from qilin_dagster.note_tokens import build_note_tokens
 from qilin_dagster.note_words import build_note_words
@@ -59,8 +60,9 @@ def build(folder: Path) -> duckdb.DuckDBPyConnection:
     _store_images(connection, folder / "data")
     _store_propensities(connection)
     words = _store_note_words(connection, folder)
+    appeal = _store_note_appeal(connection, words, folder)
     for task in TASKS:
-        _store_features(connection, words, task, folder)
+        _store_features(connection, words, appeal, task, folder)
     _store_note_tokens(connection, folder)
     _store_note_images(connection, folder)
     _store_runs(connection, folder)
@@ -92,11 +94,11 @@ def _store_core(connection: duckdb.DuckDBPyConnection, engine: DuckDBEngine) -> 
 
 
 def _store_features(
-    connection: duckdb.DuckDBPyConnection, words: Path, task: Task, folder: Path
+    connection: duckdb.DuckDBPyConnection, words: Path, appeal: Path, task: Task, folder: Path
 ) -> None:
     folder = folder / task
     folder.mkdir()
-    build_features(connection, words, task, folder)
+    build_features(connection, words, appeal, task, folder)
     vocabularies, statistics = vocabulary_rows(folder), statistics_rows(folder)  # noqa: F841
     connection.execute(
         f"create table features.{task}_ranking as from read_parquet('{folder}/part-0.parquet')"
@@ -131,6 +133,16 @@ def _store_note_words(connection: duckdb.DuckDBPyConnection, folder: Path) -> Pa
     build_note_words(connection, folder, print)
     connection.execute(
         f"create table features.note_words as from read_parquet('{folder}/part-0.parquet')"
+    )
+    return folder
+
+
+def _store_note_appeal(connection: duckdb.DuckDBPyConnection, words: Path, folder: Path) -> Path:
+    folder = folder / "note_appeal"
+    folder.mkdir()
+    build_note_appeal(connection, words, folder, print)
+    connection.execute(
+        f"create table features.note_appeal as from read_parquet('{folder}/part-0.parquet')"
     )
     return folder
 

@@ -248,11 +248,8 @@ def test_harvesting_finds_the_curve_where_notes_move_at_random() -> None:
         place_names=tuple("12345678"),
         covariate_names=("one",),
     )
-    for harvest in (
-        intervention_harvesting.all_pairs,
-        intervention_harvesting.adjacent_pairs,
-    ):
-        curve = harvest(lists, note.ravel(), np.ones(n), 0)
+    found = intervention_harvesting.harvest(lists, note.ravel(), np.ones(n), 0)
+    for curve in (found.all_pairs, found.adjacent_pairs):
         assert worst(curve.estimate) < 0.1
         assert ((curve.lower <= EXAMINATION) & (curve.upper >= EXAMINATION)).mean() >= 6 / 8
 
@@ -262,7 +259,7 @@ def test_harvesting_is_refused_in_words_where_notes_do_not_move() -> None:
     found = intervention_harvesting.overlap(lists, lists.place)
     assert found.unreached == tuple("2345678")
     with pytest.raises(NotConnected, match=r"fewer than 10 units .* broader units"):
-        intervention_harvesting.all_pairs(lists, lists.place, np.ones(400), 0)
+        intervention_harvesting.harvest(lists, lists.place, np.ones(400), 0)
 
 
 def test_a_place_that_rank_follows_from_is_warned_of() -> None:
