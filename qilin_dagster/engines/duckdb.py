@@ -168,7 +168,12 @@ class DuckDBEngine:
             select = published_select(name, files, manifest)
         else:
             folder = self.lake.table_folder(manifest.table)
-            select = partitions.read(files, folder, dict(manifest.columns))
+            sizes = {
+                folder / file.path: file.n_bytes
+                for file in manifest.files
+                if file.path.endswith(".parquet")
+            }
+            select = partitions.read(sizes, folder, dict(manifest.columns), manifest.n_rows)
         connection.execute(f"create schema if not exists {schema}")
         try:
             connection.execute(f"create or replace view {manifest.table} as {select}")
@@ -262,7 +267,7 @@ class DuckDBEngine:
                 n_bytes=None,
             )
         was_current = self.lake.is_current(view.qualified, inputs, view.code_version)
-        with contextlib.nullcontext() if view.is_ordered else _one_thread(connection):
+        with contextlib.nullcontext() if view.is_ordered else _in_the_order_written(connection):
             manifest = self.lake.publish(
                 view.qualified,
                 inputs=inputs,
@@ -340,15 +345,24 @@ def _catalog() -> Catalog:
 
 
 @contextlib.contextmanager
-def _one_thread(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Several threads write rows that nothing sorts in the order in which they come to them: other
-    bytes each time. Wide rows are cheaper written by one than sorted."""
-    ((threads,),) = connection.execute("select current_setting('threads')").fetchall()
-    connection.execute("set threads = 1")
+def _in_the_order_written(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Rows that nothing sorts are written as those of the left sides of their joins come.
+
+    Several threads would come to them in another order each time; wide rows are cheaper written by
+    one than sorted. DuckDB would also change the sides of a join where it guesses that the other is
+    smaller; it guesses badly of tables of many files, and would hold the wide side in memory.
+    """
+    for_now = {"threads": 1, "disabled_optimizers": "build_side_probe_side"}
+    (before,) = connection.execute(
+        f"select {', '.join(f'current_setting({literal(name)})' for name in for_now)}"
+    ).fetchall()
     try:
+        for name, value in for_now.items():
+            connection.execute(f"set {name} = {literal(value)}")
         yield
     finally:
-        connection.execute(f"set threads = {threads}")
+        for name, value in zip(for_now, before, strict=True):
+            connection.execute(f"set {name} = {literal(value)}")
 
 
 def write_select(connection: duckdb.DuckDBPyConnection, select: str, folder: Path) -> Written:

@@ -60,26 +60,28 @@ def folder_of(keys: Sequence[str], part: Values) -> Path:
     )
 
 
-def read(files: Sequence[Path], root: Path, types: Mapping[str, str]) -> str:
+def read(sizes: Mapping[Path, int], root: Path, types: Mapping[str, str], n_rows: int) -> str:
     """The SELECT over a table's files, which opens only those that its filters ask for.
 
-    ``root`` is what the folders are relative to.
+    ``sizes`` gives each file's bytes; the folders' names are relative to ``root``.
     """
     by_keys: dict[tuple[str, ...], list[Path]] = defaultdict(list)
-    for file in files:
+    for file in sizes:
         by_keys[_keys_of(file.relative_to(root))].append(file)
     if by_keys.keys() <= {()}:
-        return f"select * from read_parquet({literal_list(files)}, hive_partitioning = false)"
+        return f"select * from read_parquet({literal_list(sizes)}, hive_partitioning = false)"
     # By name: folders above the lake may look like values of columns, too.
     columns = ", ".join(f'"{name}"' for name in types)
     selects = []
     for keys, group in sorted(by_keys.items(), reverse=True):
-        hive = ", ".join(f"{literal(key)}: {types[key]}" for key in keys)
+        # DuckDB would plan as if all files had as many rows as the first.
+        share = sum(sizes[file] for file in group) / sum(sizes.values())
         options = (
-            f"hive_partitioning = true, hive_types = {{{hive}}}"
-            if keys
-            else "hive_partitioning = false"
+            f"explicit_cardinality = {round(n_rows * share)}, hive_partitioning = {bool(keys)}"
         )
+        if keys:
+            hive = ", ".join(f"{literal(key)}: {types[key]}" for key in keys)
+            options += f", hive_types = {{{hive}}}"
         selects.append(f"select {columns} from read_parquet({literal_list(group)}, {options})")
     return " union all ".join(selects)
 

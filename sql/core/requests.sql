@@ -97,7 +97,6 @@ outcomes as (
     select
         request_id,
         min(exposed_at) as started_at,
-        min(day) as day,
         count(*) as n_impressions,
         count(*) filter (where is_clicked) as n_clicks,
         count(*) filter (where is_clicked and is_liked) as n_likes,
@@ -190,7 +189,6 @@ facts as (
         s.session_id,
         s.session_n,
         o.started_at,
-        o.day,
         coalesce(o.n_impressions, 0) as n_impressions,
         coalesce(o.n_clicks, 0) as n_clicks,
         coalesce(o.n_likes, 0) as n_likes,
@@ -218,7 +216,8 @@ select
     f.session_id,
     f.session_n,
     f.started_at,
-    f.day,
+    -- Eight hours on is China's clock.
+    cast(make_timestamp(epoch_us(f.started_at) + 28800000000) as date) as day,
     p.query,
     p.pseudo_query,
     p.query_source,
