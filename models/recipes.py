@@ -185,8 +185,8 @@ class BiEncoderRecipe:
     bm25_to: int = 60
     # What the covers look like, added to the notes' embeddings; nothing where there are no images.
     covers: SeenCovers = "none"
-    # Candidates are ranked by a weighted sum of what the encoder says, of BM25 and of what the
-    # note's words tell of its clicks; the weights are learned on the validation requests. What
+    # Candidates are ranked by a weighted sum of what the encoder says and of what can be counted:
+    # BM25 and other matches, what the note's words tell of its clicks, what it is made of. What
     # finds notes among all is the encoder alone.
     interpolates: bool = True
     # How it is trained.
@@ -208,7 +208,7 @@ class CrossEncoderRecipe:
     # Tells the encoder which tokens of the note stand in the query, too (Boualili et al. 2020): one
     # that was never pre-trained finds that out too slowly. A checkpoint has no input for it.
     marks_matches: bool = True
-    # As in the bi-encoder: ranked by a weighted sum with BM25 and the note's appeal.
+    # As in the bi-encoder: ranked by a weighted sum with what can be counted.
     interpolates: bool = True
     # How it is trained.
     training: Training = Training()

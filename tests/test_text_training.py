@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from models import recipes
 from models.recipes import BiEncoderRecipe, Encoder, TextRecipe, Training
-from qilin_dagster import note_lists, note_tokens
+from qilin_dagster import note_lists, note_tokens, text_training
 from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.errors import InputError
 from qilin_dagster.features import build_features
@@ -20,7 +20,7 @@ from qilin_dagster.leaderboard import read_candidates
 from qilin_dagster.note_tokens import build_note_tokens, read_note_tokens
 from qilin_dagster.note_words import build_note_words
 from qilin_dagster.sources.twin import write_twin
-from qilin_dagster.text_training import TextSources, train_text_ranker
+from qilin_dagster.text_training import BESIDE_THE_SCORE, TextSources, train_text_ranker
 from qilin_dagster.training import train_bm25
 from tests.conftest import build_views, store_words
 
@@ -254,9 +254,9 @@ def test_real_notes_and_queries_run_end_to_end(real_data: Path, tmp_path: Path) 
         """
     )
     candidates = connection.sql(
-        """
+        f"""
         select i.request_id, r.row_number, f.fold, i.note_idx, i.is_clicked::float as label,
-            0.0 as word_match, 0.0 as note_appeal
+            {", ".join(f"0.0 as {name}" for name in BESIDE_THE_SCORE)}
         from core.impressions as i join core.requests as r using (request_id)
         join (values ('train', 'fit'), ('train', 'validation'), ('test', 'test')) as f(split, fold)
             using (split)
@@ -280,3 +280,24 @@ def test_real_notes_and_queries_run_end_to_end(real_data: Path, tmp_path: Path) 
         assert run.height == 50
         assert run["score"].is_finite().all()
         assert run["score"].n_unique() > 5
+
+
+def test_of_many_requests_some_are_searched_for(
+    twin: duckdb.DuckDBPyConnection, stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = text_training.Corpus.read(twin, stored / "search", stored / "tokens", "search")
+    fit, ids = corpus.fit()
+    read = sources(stored, "search", tmp_path)
+    said: list[str] = []
+    every = text_training._found_by_bm25(twin, read, corpus, ids, fit, BI_SEARCH, said.append)
+    monkeypatch.setattr(text_training, "MOST_SEARCHED_FOR", len(ids) // 3)
+    # One more than three times as many: every fourth, unless they are just three times as many.
+    step = 3 + (len(ids) % 3 > 0)
+    some = text_training._found_by_bm25(twin, read, corpus, ids, fit, BI_SEARCH, said.append)
+    n_found, n_found_of_some = np.diff(every.offsets), np.diff(some.offsets)
+    assert (n_found > 0).mean() > 0.5
+    assert n_found_of_some[::step].tolist() == n_found[::step].tolist()
+    assert n_found_of_some.sum() == n_found[::step].sum()
+    assert said[1] == (
+        f"{BI_SEARCH.name}: hard negatives by BM25 for {len(ids[::step])} of {len(ids)} requests"
+    )

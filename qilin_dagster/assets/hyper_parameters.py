@@ -116,7 +116,11 @@ def _shape(instance: Any) -> Any:
 
 def _field(hint: Any, default: Any, meaning: str) -> dg.Field:
     if dataclasses.is_dataclass(default) and not isinstance(default, type):
-        return dg.Field(_shape(default), is_required=False, description=meaning)
+        # The launchpad writes out what has a default; without one, nobody sees what is in there.
+        values = _config(default)
+        return dg.Field(
+            _shape(default), is_required=False, default_value=values, description=meaning
+        )
     if isinstance(default, tuple):
         return dg.Field([int], is_required=False, default_value=list(default), description=meaning)
     type_: Any

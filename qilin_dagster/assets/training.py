@@ -173,8 +173,8 @@ def _text_ranker(recipe: TextRecipe | VLMRecipe, schema: str) -> dg.AssetsDefini
         + (
             ""
             if isinstance(recipe, VLMRecipe) or not recipe.interpolates
-            else " The score is a weighted sum with BM25 and with what the note's words tell of "
-            "its clicks; the weights are learned there, too."
+            else " The score is a weighted sum with what can be counted: BM25 and other matches, "
+            "what the note's words tell of its clicks, what it is made of."
         )
     )
 
