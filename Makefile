@@ -13,7 +13,8 @@ PIP_OPTIONS := --quiet --no-compile
 
 export QILIN_DATA ?= $(HOME_FOLDER)/twin
 export QILIN_LAKE ?= $(HOME_FOLDER)/lake
-export DAGSTER_HOME ?= $(QILIN_LAKE)/.dagster
+# A lake at an address has no folder for Dagster's record of runs.
+export DAGSTER_HOME ?= $(if $(findstring ://,$(QILIN_LAKE)),$(HOME_FOLDER)/dagster,$(QILIN_LAKE)/.dagster)
 
 .PHONY: run test test-slow dev check docs clean
 

@@ -170,7 +170,7 @@ def tell_of_failures(
             + (said or f"outside its steps: {context.failure_event.message}"),
             job=run.job_name,
             run_id=run.run_id,
-            lake=str(lakehouse.settings.lake),
+            lake=lakehouse.settings.lake_url or str(lakehouse.settings.lake),
             steps=steps,
         ),
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,9 +17,12 @@ from qilin_dagster.sources.clock import decide_clocks
 from qilin_dagster.sources.layout import TABLES
 from qilin_dagster.sources.published import inspect
 from qilin_dagster.sources.register import read_qrels
+from qilin_dagster.working_copy import bring_up_to_date, push_built
 
 if TYPE_CHECKING:
     import dagster as dg
+
+log = logging.getLogger("qilin")
 
 # Errors whose message is written for the person who can mend them.
 EXPLAINED = ("InputError", "LakeError", "LakeBusyError", "MissingRelationError")
@@ -90,8 +94,10 @@ def run_build(
     """Run the selected assets with their checks; readers see the result when all succeeded.
 
     With ``is_smoke`` the rankers are the smallest ones, which train in seconds.
-    Raises InputError before anything is written when the data folder is unusable, and
-    LakeBusyError when another process builds the lake and ``wait`` is not set.
+    A lake with an address is brought up to date from it first and pushed there last; a build that
+    could not be pushed has not succeeded. Raises InputError before anything is written when the
+    data folder is unusable, LakeError when the address is, and LakeBusyError when another process
+    builds the lake and ``wait`` is not set.
     """
 
     from qilin_dagster.definitions import defs
@@ -107,26 +113,34 @@ def run_build(
     _set_environment(settings)
     lake = Lake(settings.lake)
     job = defs.resolve_implicit_global_asset_job_def()
-    with lake.building(wait=wait), _run_storage(settings.lake) as instance:
-        result = job.execute_in_process(
-            instance=instance,
-            asset_selection=default_keys(lake) if keys is None else keys,
-            raise_on_error=False,
-            # The event log keeps everything; the terminal shows the lines of this project only.
-            run_config={
-                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-                "ops": _smoke_config(keys) if is_smoke else {},
-            },
-            # A build that is killed at a terminal is for the person there to begin again.
-            tags={
-                "qilin/data": str(settings.data),
-                "qilin/lake": str(settings.lake),
-                "dagster/max_retries": "0",
-            },
-        )
+    not_pushed = None
+    with lake.building(wait=wait):
+        bring_up_to_date(settings, log.info, to_build=True)
+        with _run_storage(settings.lake) as instance:
+            result = job.execute_in_process(
+                instance=instance,
+                asset_selection=default_keys(lake) if keys is None else keys,
+                raise_on_error=False,
+                # The event log keeps everything; the terminal shows the lines of this project only.
+                run_config={
+                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                    "ops": _smoke_config(keys) if is_smoke else {},
+                },
+                # A build that is killed at a terminal is for the person there to begin again.
+                tags={
+                    "qilin/data": str(settings.data),
+                    "qilin/lake": settings.lake_url or str(settings.lake),
+                    "dagster/max_retries": "0",
+                },
+            )
         if result.success and lake.tables() and not lake.is_served():
             # Dagster keeps the errors of a run's last step, showing readers the tables, to itself.
             DuckDBEngine(lake, settings).serve()
+        if result.success:
+            try:
+                push_built(settings, log.info)
+            except (InputError, LakeError) as error:
+                not_pushed = f"not pushed: {error}"
     builds_quarantine = keys is None or any(key.path[0] == "quarantine" for key in keys)
     lines = [
         *_failures(result, settings),
@@ -142,7 +156,9 @@ def run_build(
         if result.success and manifest is not None and wants_report
         else None
     )
-    return Outcome(result.success, tuple(lines), report)
+    if not_pushed is not None:
+        lines.append(not_pushed)
+    return Outcome(result.success and not_pushed is None, tuple(lines), report)
 
 
 def _smoke_config(keys: "list[dg.AssetKey] | None") -> dict[str, Any]:
@@ -166,7 +182,10 @@ def _require_usable(settings: Settings) -> None:
 
 
 def _set_environment(settings: Settings) -> None:
-    """Hand the settings to the assets the way the UI's processes get them."""
+    """Hand the settings to the assets the way the UI's processes get them.
+
+    The lake is handed over as its folder: where it has an address, this build sees to that.
+    """
     values = {
         "QILIN_DATA": settings.data,
         "QILIN_LAKE": settings.lake,

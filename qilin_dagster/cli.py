@@ -16,11 +16,11 @@ from typing import Any, Literal, NoReturn, ParamSpec
 import click
 
 from qilin_dagster.errors import InputError
-from qilin_dagster.settings import Settings, engine_named
+from qilin_dagster.settings import Settings, engine_named, lake_at
 
 P = ParamSpec("P")
 
-LAKE_HELP = "Folder of the lake. [default: QILIN_LAKE or .qilin/lake]"
+LAKE_HELP = "Folder of the lake, or its address. [default: QILIN_LAKE or .qilin/lake]"
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -46,12 +46,21 @@ def _explains_errors(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-def _settings(lake: Path | None = None, data: Path | None = None) -> Settings:
+def _settings(lake: str | None = None, data: Path | None = None) -> Settings:
     settings = Settings.from_environment()
     if lake is not None:
-        settings = replace(settings, lake=lake.expanduser().absolute())
+        settings = settings.with_lake(lake)
     if data is not None:
         settings = replace(settings, data=data.expanduser().absolute())
+    return settings
+
+
+def _settings_to_read(lake: str | None) -> Settings:
+    """Settings with the lake up to date, where it has an address."""
+    from qilin_dagster.working_copy import bring_up_to_date
+
+    settings = _settings(lake)
+    bring_up_to_date(settings, lambda line: click.echo(f"note: {line}", err=True))
     return settings
 
 
@@ -153,7 +162,7 @@ def audit(data: Path | None, as_json: bool, expect: Path | None) -> None:
     type=click.Path(path_type=Path),
     help="Folder with the published tables. [default: QILIN_DATA]",
 )
-@click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
+@click.option("--lake", help=LAKE_HELP)
 @click.option(
     "--select",
     "selects",
@@ -191,7 +200,7 @@ def audit(data: Path | None, as_json: bool, expect: Path | None) -> None:
 @_explains_errors
 def build(
     data: Path | None,
-    lake: Path | None,
+    lake: str | None,
     selects: tuple[str, ...],
     engine: str | None,
     search_clock_offset: str | None,
@@ -243,10 +252,10 @@ def build(
     default=None,
     help="Print rows and wall time on stderr. [default: at the prompt only]",
 )
-@click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
+@click.option("--lake", help=LAKE_HELP)
 @_explains_errors
 def sql(
-    statement: str | None, file: Any, format_: str, timing: bool | None, lake: Path | None
+    statement: str | None, file: Any, format_: str, timing: bool | None, lake: str | None
 ) -> None:
     """Ask the lake in SQL: one STATEMENT, or a prompt when there is none. Only reads."""
     from qilin_dagster.lake import Lake
@@ -254,7 +263,7 @@ def sql(
 
     if statement is not None and file is not None:
         raise InputError("give the statement or -f FILE, not both")
-    settings = _settings(lake)
+    settings = _settings_to_read(lake)
     chosen = next(name for name in FORMATS if name == format_)
     if statement is None and file is None and sys.stdin.isatty():
         if not sys.stdout.isatty():
@@ -332,14 +341,14 @@ def evaluate(runs: tuple[Path, ...], qrels: Path, mode: str, as_json: bool) -> N
 
 
 @main.command()
-@click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
+@click.option("--lake", help=LAKE_HELP)
 @click.option("--open", "open_", is_flag=True, help="Open it in the browser.")
 @_explains_errors
-def report(lake: Path | None, open_: bool) -> None:
+def report(lake: str | None, open_: bool) -> None:
     """Print the path of the newest report, a site of pages that needs no network."""
     from qilin_dagster.lake import Lake
 
-    folder = Lake(_settings(lake).lake).for_readers().snapshot_folder("reports.overview")
+    folder = Lake(_settings_to_read(lake).lake).for_readers().snapshot_folder("reports.overview")
     path = folder / "index.html"
     if open_:
         click.launch(str(path))
@@ -352,10 +361,10 @@ def report(lake: Path | None, open_: bool) -> None:
     type=click.Path(path_type=Path),
     help="Folder with the published tables. [default: QILIN_DATA]",
 )
-@click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
+@click.option("--lake", help=LAKE_HELP)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @_explains_errors
-def doctor(data: Path | None, lake: Path | None, as_json: bool) -> None:
+def doctor(data: Path | None, lake: str | None, as_json: bool) -> None:
     """Look at installation, machine, data and lake, and say what to do. Exit code 1 on a fault."""
     from dataclasses import asdict
 
@@ -371,14 +380,14 @@ def doctor(data: Path | None, lake: Path | None, as_json: bool) -> None:
 
 
 @main.command()
-@click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
+@click.option("--lake", help=LAKE_HELP)
 @_explains_errors
-def verify(lake: Path | None) -> None:
+def verify(lake: str | None) -> None:
     """Read every byte of the lake and name what is damaged. Exit code 1 if anything is."""
     from qilin_dagster.engines.duckdb import DuckDBEngine
     from qilin_dagster.lake import Lake
 
-    settings = _settings(lake)
+    settings = _settings_to_read(lake)
     store = Lake(settings.lake)
     if not store.tables():
         raise InputError(f"there is no lake in {settings.lake}")
@@ -396,7 +405,7 @@ def verify(lake: Path | None) -> None:
 
 
 @main.command()
-@click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
+@click.option("--lake", help=LAKE_HELP)
 @click.option(
     "--older-than",
     default=60.0,
@@ -405,7 +414,7 @@ def verify(lake: Path | None) -> None:
     help="Keep those replaced later, which a reader may still have open.",
 )
 @_explains_errors
-def gc(lake: Path | None, older_than: float) -> None:
+def gc(lake: str | None, older_than: float) -> None:
     """Delete snapshots that no table uses any more."""
     from qilin_dagster.lake import Lake
 
@@ -420,29 +429,37 @@ def gc(lake: Path | None, older_than: float) -> None:
 
 @main.command()
 @click.argument("url")
-@click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
+@click.option("--lake", help=LAKE_HELP)
 @_explains_errors
-def push(url: str, lake: Path | None) -> None:
+def push(url: str, lake: str | None) -> None:
     """Copy what readers see to object storage, such as s3://bucket/lake; only what is new moves."""
     from qilin_dagster.lake import Lake
     from qilin_dagster.object_store import push
 
-    click.echo(str(push(Lake(_settings(lake).lake), url)))
+    settings = _settings_to_read(lake)
+    if settings.lake_url == lake_at(url)[1] is not None:
+        raise InputError(f"the lake lives at {url}: qilin build pushes what it has built there")
+    click.echo(str(push(Lake(settings.lake), url)))
 
 
 @main.command()
 @click.argument("url")
-@click.option("--lake", type=click.Path(path_type=Path), help=LAKE_HELP)
+@click.option("--lake", help=LAKE_HELP)
 @_explains_errors
-def pull(url: str, lake: Path | None) -> None:
+def pull(url: str, lake: str | None) -> None:
     """Make the lake what was pushed to URL last; only what is new moves."""
     from qilin_dagster.engines.duckdb import DuckDBEngine
     from qilin_dagster.lake import Lake
     from qilin_dagster.object_store import pull
 
     settings = _settings(lake)
+    if settings.lake_url is not None:
+        raise InputError("qilin pull makes a lake in a folder: name it with --lake DIR")
     store = Lake(settings.lake)
-    click.echo(str(pull(url, store, DuckDBEngine(store, settings).serve)))
+    with store.building():
+        moved = pull(url, store)
+        DuckDBEngine(store.for_readers(), settings).export_catalog()
+    click.echo(str(moved))
 
 
 @main.command("spark-server")

@@ -49,6 +49,7 @@ def examine(settings: Settings) -> list[Finding]:
         _gpu,
         _data,
         _images,
+        _address,
         _lake,
     )
     return [finding for look in looks for finding in look(settings)]
@@ -145,7 +146,8 @@ def _disk(settings: Settings) -> Iterator[Finding]:
                 about,
                 "fault",
                 f"{present} cannot be written to",
-                "name another folder with --lake or QILIN_LAKE, or change its permissions",
+                "name another folder with --lake or QILIN_LAKE (QILIN_CACHE for the copy of "
+                "an address), or change its permissions",
             )
         elif free < 1:
             yield Finding(about, "fault", found, "make room: qilin gc deletes old snapshots")
@@ -260,6 +262,46 @@ def _record_of_runs(settings: Settings) -> Iterator[Finding]:
         )
 
 
+def _address(settings: Settings) -> Iterator[Finding]:
+    """Where the lake lives elsewhere: that place, and this machine's working copy of it."""
+    from qilin_dagster.lake import LakeError
+    from qilin_dagster.object_store import told_at
+    from qilin_dagster.working_copy import Record, is_pushed
+
+    url, folder = settings.lake_url, settings.lake
+    if url is None:
+        return
+    try:
+        told = told_at(url)
+        if told is not None:
+            yield Finding("address of the lake", "ok", f"{len(told.manifests)} tables at {url}")
+        else:
+            yield Finding(
+                "address of the lake", "note", f"no lake at {url}", "qilin build --data DIR"
+            )
+    except (InputError, LakeError) as error:
+        yield Finding(
+            "address of the lake", "fault", str(error), "mend the address or the way to it"
+        )
+        return
+    size = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    found = f"{size:,.1f} MB in {folder}"
+    version = Record.read(folder).version
+    if not is_pushed(settings):
+        yield Finding(
+            "working copy", "note", f"{found}; its last build was not pushed", "qilin build does it"
+        )
+    elif told is not None and told.version != version:
+        yield Finding(
+            "working copy",
+            "note",
+            f"{found}; the address has another build",
+            "the next command that reads or builds the lake brings it",
+        )
+    else:
+        yield Finding("working copy", "ok", found)
+
+
 def _lake(settings: Settings) -> Iterator[Finding]:
     from qilin_dagster.engines.duckdb import DuckDBEngine
     from qilin_dagster.lake import Lake, LakeError
@@ -267,6 +309,8 @@ def _lake(settings: Settings) -> Iterator[Finding]:
     lake = Lake(settings.lake)
     try:
         if not lake.tables():
+            if settings.lake_url is not None:
+                return  # Said of the address.
             yield Finding("lake", "note", f"none in {settings.lake}", "qilin build --data DIR")
             return
         served = lake.for_readers()

@@ -232,10 +232,38 @@ class Lake:
         """True when readers see every table as the last builder left it."""
         return self._read(self.root / SERVED) == self._served_text()
 
+    def adopt(self, manifests: Mapping[str, Manifest]) -> None:
+        """Go on from a build of elsewhere, whose files are in their places already.
+
+        Readers see exactly these tables, all at once. A table that is not among them stays for the
+        next build, and readers do not see it before.
+        """
+        with self.building():
+            try:
+                self._mark_replaced(manifests)
+                replace_text(self.root / SERVED, _told(manifests))
+                for table, manifest in manifests.items():
+                    self.table_folder(table).mkdir(parents=True, exist_ok=True)
+                    replace_text(self.table_folder(table) / MANIFEST, manifest.to_json())
+            except OSError as error:
+                raise self.cannot_write("what was pulled", error) from error
+
+    def _mark_replaced(self, by: Mapping[str, Manifest]) -> None:
+        """Have the clean-up count from now for the snapshots that these take the place of."""
+        views = [self]
+        with contextlib.suppress(LakeError):  # Of what is damaged nothing was opened.
+            views.append(self.for_readers())
+        for table, manifest in by.items():
+            for view in views:
+                with contextlib.suppress(LakeError):
+                    replaced = view.manifest(table)
+                    if replaced is not None and replaced.snapshot_id != manifest.snapshot_id:
+                        with contextlib.suppress(FileNotFoundError):
+                            os.utime(self.table_folder(table) / replaced.snapshot_id)
+
     def _served_text(self) -> str:
         present = {table: self.manifest(table) for table in self.tables()}
-        tables = {name: asdict(manifest) for name, manifest in present.items() if manifest}
-        return json.dumps({"tables": tables}, indent=1, ensure_ascii=False)
+        return _told({table: manifest for table, manifest in present.items() if manifest})
 
     def publish(
         self,
@@ -285,7 +313,7 @@ class Lake:
                 earlier = before.get(file.sha256)
                 # What lies outside of the lake may be changed by others.
                 if earlier is not None and not earlier.is_absolute():
-                    share(folder / earlier, staging / name, file)
+                    _share(folder / earlier, staging / name, file)
             files = written.external_files + local
             manifest = Manifest(
                 table=table,
@@ -300,14 +328,14 @@ class Lake:
                 facts=written.facts,
             )
             for path in [*sorted(staging.rglob("*"), reverse=True), staging]:
-                _sync(path)
+                sync(path)
             folder.mkdir(parents=True, exist_ok=True)
             target = folder / snapshot_id
             if not _holds(target, staging, names):
                 # Nothing there, or of a dead build and with other bytes than just hashed.
                 shutil.rmtree(target, ignore_errors=True)
                 os.rename(staging, target)
-                _sync(folder)
+                sync(folder)
             # Else the same bytes were published before: readers of that time may have them open,
             # so they stay as they are.
             if replaced is not None and (folder / replaced.snapshot_id).is_dir():
@@ -529,24 +557,31 @@ class Lake:
                 free = shutil.disk_usage(folder).free / 1e6
                 text += (
                     f" ({free:,.0f} MB free); make room (qilin gc deletes old snapshots) "
-                    "or name another folder with --lake"
+                    "or name another folder with --lake, QILIN_CACHE for the copy of an address"
                 )
             case errno.EACCES | errno.EPERM | errno.EROFS:
-                text += "; name a folder you may write to with --lake"
+                text += (
+                    "; name a folder you may write to with --lake, QILIN_CACHE for the copy of an "
+                    "address"
+                )
         return LakeError(f"{text}. Readers keep the last complete build")
 
 
-def connect(lake: Path | None = None) -> "duckdb.DuckDBPyConnection":
+def connect(lake: Path | str | None = None) -> "duckdb.DuckDBPyConnection":
     """A DuckDB connection with every relation of the lake, comments included, for ad-hoc work.
 
-    ``lake`` defaults to QILIN_LAKE, then to .qilin/lake in the current folder. The connection is
-    private and in memory: nothing done on it changes the lake.
+    ``lake``, a folder or an address, defaults to QILIN_LAKE, then to .qilin/lake in the current
+    folder. The connection is private and in memory: nothing done on it changes the lake.
     """
     from qilin_dagster.engines.duckdb import DuckDBEngine
     from qilin_dagster.settings import Settings
+    from qilin_dagster.working_copy import bring_up_to_date
 
     settings = Settings.from_environment()
-    served = Lake(lake if lake is not None else settings.lake).for_readers()
+    if lake is not None:
+        settings = settings.with_lake(str(lake))
+    bring_up_to_date(settings, log.info)
+    served = Lake(settings.lake).for_readers()
     return DuckDBEngine(served, settings).connect(comments=True)
 
 
@@ -555,11 +590,16 @@ def replace_text(path: Path, text: str) -> None:
     aside = aside_of(path)
     try:
         aside.write_text(text, encoding="utf-8")
-        _sync(aside)
+        sync(aside)
         os.replace(aside, path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _told(manifests: Mapping[str, Manifest]) -> str:
+    tables = {table: asdict(manifests[table]) for table in sorted(manifests)}
+    return json.dumps({"tables": tables}, indent=1, ensure_ascii=False)
 
 
 def os_error_in(error: Exception, *codes: int) -> OSError | None:
@@ -582,7 +622,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def share(path: Path, target: Path, file: File) -> bool:
+def _share(path: Path, target: Path, file: File) -> bool:
     """Make the target the file at the path, by a link, when that has the bytes of ``file``.
 
     What is at the target stays where the bytes are others or the file system has no links.
@@ -624,7 +664,8 @@ def _size_and_hash(path: Path) -> tuple[int, str]:
     return path.stat().st_size, sha256_of(path)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have the disk keep what was written into a file, or which files a folder has."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,9 @@
 """The one place for paths, sizes, seed and device; read from QILIN_* variables, never at import."""
 
+import hashlib
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qilin_dagster.errors import InputError
@@ -18,6 +20,8 @@ DUCKDB = "duckdb"
 class Settings:
     """What a build needs to know besides the data itself.
 
+    ``lake`` is a folder. Where the lake lives at an address, such as ``s3://bucket/lake``, that is
+    ``lake_url``, and the folder is this machine's working copy of it, see working_copy.py.
     ``engine`` computes the stored tables of sql/: "duckdb", or the address of a Spark Connect
     server (``sc://host:port``). ``search_clock_offset`` is in hours ("auto" detects it);
     ``threads`` and ``memory_limit`` (a DuckDB size such as ``4GB``) bound each DuckDB connection;
@@ -39,6 +43,7 @@ class Settings:
 
     data: Path | None
     lake: Path
+    lake_url: str | None = None
     engine: str = DUCKDB
     seed: int = 7
     threads: int | None = None
@@ -61,9 +66,11 @@ class Settings:
         """Settings from the environment; raises InputError for a value that cannot be used."""
         data = os.environ.get("QILIN_DATA")
         spill = os.environ.get("QILIN_SPILL")
+        lake, lake_url = lake_at(os.environ.get("QILIN_LAKE") or str(DEFAULT_LAKE))
         return cls(
             data=Path(data).expanduser().absolute() if data else None,
-            lake=Path(os.environ.get("QILIN_LAKE") or DEFAULT_LAKE).expanduser().absolute(),
+            lake=lake,
+            lake_url=lake_url,
             engine=engine_named(os.environ.get("QILIN_ENGINE") or DUCKDB, "QILIN_ENGINE="),
             seed=_whole_number("QILIN_SEED", 7),
             threads=_whole_number("QILIN_THREADS", 0) or None,
@@ -82,6 +89,11 @@ class Settings:
             notify=os.environ.get("QILIN_NOTIFY") or None,
         )
 
+    def with_lake(self, where: str) -> "Settings":
+        """The same with another lake: a folder or an address."""
+        lake, lake_url = lake_at(where)
+        return replace(self, lake=lake, lake_url=lake_url)
+
     def data_folder(self) -> Path:
         """The data folder; raises InputError when none was named."""
         if self.data is None:
@@ -89,6 +101,26 @@ class Settings:
                 "no data folder: name the published Parquet with --data DIR or QILIN_DATA"
             )
         return self.data
+
+
+def lake_at(where: str) -> tuple[Path, str | None]:
+    """The lake's folder, and its address where it has one: then the folder is a working copy.
+
+    Each address has a folder of its own in QILIN_CACHE, by default ``qilin`` in XDG_CACHE_HOME.
+    """
+    if "://" not in where:
+        return Path(where).expanduser().absolute(), None
+    protocol, _, place = where.partition("://")
+    url = f"{protocol}://{place.rstrip('/')}"
+    if protocol in ("file", "local"):
+        # Seen from another folder it would be another place.
+        url = f"file://{Path(place).absolute()}"
+    cache = os.environ.get("QILIN_CACHE") or (
+        Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "qilin"
+    )
+    readable = re.sub(r"[^A-Za-z0-9]+", "-", url)[-40:].strip("-")
+    name = f"{readable}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
+    return Path(cache).expanduser().absolute() / "lakes" / name, url
 
 
 def engine_named(engine: str, option: str) -> str:

@@ -8,7 +8,6 @@ with the same QILIN_PROCESSES finds the tables there; so would one process alone
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -20,6 +19,7 @@ from qilin_dagster.errors import InputError
 from qilin_dagster.lake import Lake, LakeError, Written
 from qilin_dagster.resources import Lakehouse
 from qilin_dagster.settings import Settings
+from qilin_dagster.working_copy import wait_until_pulled
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -56,20 +56,27 @@ class _OthersLakehouse(Lakehouse):
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("names", nargs=-1, required=True)
-@click.option("--lake", type=click.Path(path_type=Path), help="Folder of the lake.")
-def main(names: tuple[str, ...], lake: Path | None) -> None:
+@click.option("--lake", help="Folder of the lake, or its address.")
+def main(names: tuple[str, ...], lake: str | None) -> None:
     """Train these rankers, such as dcn_v2_search or ablation.dcn_v2_search_covers."""
     n = int(os.environ.get("WORLD_SIZE", "1"))
     os.environ.setdefault("QILIN_PROCESSES", str(n))
     try:
         settings = Settings.from_environment()
         if lake is not None:
-            settings = replace(settings, lake=lake.expanduser().absolute())
+            settings = settings.with_lake(lake)
+        if settings.lake_url is not None and os.environ.get("GROUP_RANK", "0") != "0":
+            raise InputError(
+                "processes on several machines train on a lake in a folder that all of them see, "
+                f"not on {settings.lake_url}"
+            )
         tables = [name if "." in name else f"training.{name}" for name in names]
         assets = [ranker_named(table) for table in tables]
         if os.environ.get("RANK", "0") == "0":
             _build(settings, [asset.key for asset in assets])
         else:
+            # The main process is the one that pulls; this one begins from what that has pulled.
+            wait_until_pulled(settings)
             _take_part(settings, assets)
     except (InputError, LakeError) as error:
         click.echo(f"qilin: {error}", err=True)

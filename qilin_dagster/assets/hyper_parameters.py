@@ -125,9 +125,9 @@ def _field(hint: Any, default: Any, meaning: str) -> dg.Field:
         return dg.Field([int], is_required=False, default_value=list(default), description=meaning)
     type_: Any
     if typing.get_origin(hint) is Literal:
-        values = typing.get_args(hint)
+        choices = typing.get_args(hint)
         # Named by its values: enums of one name must be the same everywhere.
-        type_ = dg.Enum(f"one_of_{'_'.join(values)}", [dg.EnumValue(value) for value in values])
+        type_ = dg.Enum(f"one_of_{'_'.join(choices)}", [dg.EnumValue(one) for one in choices])
     elif isinstance(hint, UnionType):
         (inner,) = (one for one in typing.get_args(hint) if one is not NoneType)
         type_ = dg.Noneable(_shape(inner()))

@@ -162,11 +162,11 @@ def days(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Days]:
         add_day(data, 1)
         engine = build_core(data, folder / "lake", threads=2)
         before = {table: present(engine, table) for table in LAID_OUT}
-        pushed, pulled = [push(engine.lake, URL)], [pull(URL, there, there.serve)]
+        pushed, pulled = [push(engine.lake, URL)], [pull(URL, there)]
         add_day(data, 2)
         engine = build_core(data, folder / "lake", threads=2)
         pushed.append(push(engine.lake, URL))
-        pulled.append(pull(URL, there, there.serve))
+        pulled.append(pull(URL, there))
         at_once = build_core(data, folder / "at_once", threads=1)
         yield Days(
             appended=engine,
