@@ -122,8 +122,8 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 lake = Path(folder)
                 cpu, wall, peak, stages = measure(data, lake, engine)
-                landed = _megabytes(lake, "landed/*/*/*.parquet")
-                tables = _megabytes(lake, "*/*/*/*.parquet") - landed
+                landed = _megabytes(lake, "landed/**/*.parquet")
+                tables = _megabytes(lake, "[!.]*/**/*.parquet") - landed
             told = ", ".join(f"{name} {s:.1f}" for name, s in stages.items() if s >= 0.05)
             print(
                 f"| {data.name} | {engine} | {cpu:.1f} | {wall:.1f} | {peak:.0f} | {landed:.0f} | "

@@ -130,7 +130,7 @@ def main() -> None:
             for step in ("build", "paper"):
                 place = lake if step == "build" else Path(folder) / f"memory-{number}"
                 cpu, wall, peak = measure(step, data, place)
-                sizes = [_megabytes(data, "*/*.parquet"), _megabytes(place, "*/*/*/*.parquet")]
+                sizes = [_megabytes(data, "*/*.parquet"), _megabytes(place, "[!.]*/**/*.parquet")]
                 print(
                     f"| {data.name} | {step} | {sizes[0]:.0f} | {cpu:.1f} | {wall:.1f} | "
                     f"{peak:.0f} | {sizes[1]:.0f} |",

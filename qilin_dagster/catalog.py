@@ -2,7 +2,8 @@
 
 A file is plain DuckDB DDL: one ``create or replace view|table <schema>.<name> as <select>`` and the
 ``comment on`` statements of the same object. Its path gives its name, its SELECT gives its parents
-(a name with a schema is another relation, a bare name is a CTE of the same file).
+(a name with a schema is another relation, a bare name is a CTE of the same file). The comment of a
+table begins with its grain; of a large one it ends with the columns that its files go by.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from qilin_dagster.settings import SQL_ROOT
 
 SCHEMAS = ("quarantine", "raw", "core", "bias")
 GRAIN = re.compile(r"^One row per \(([^)]+)\): ")
+PARTITIONS = re.compile(r" Files by \(([^)]+)\)\.$")
 
 
 class CatalogError(Exception):
@@ -41,6 +43,8 @@ class View:
     comment: str
     column_comments: dict[str, str]
     code_version: str
+    # Columns by whose values a large stored table is laid out in files.
+    partitions: tuple[str, ...] = ()
 
     @property
     def qualified(self) -> str:
@@ -167,6 +171,12 @@ def _read(path: Path) -> View:
             raise CatalogError(f"{where}: comment on {kind} {''.join(target)}")
     if not GRAIN.match(comment):
         raise CatalogError(f"{where}: its comment must begin 'One row per (a, b): ...'")
+    by = PARTITIONS.search(comment)
+    if by is not None and create.kind != "TABLE":
+        raise CatalogError(f"{where}: a view has no files; it cannot say 'Files by (...)'")
+    partitions = tuple(column.strip() for column in by[1].split(",")) if by else ()
+    if unknown := set(partitions) - set(column_comments):
+        raise CatalogError(f"{where}: files by {', '.join(unknown)}, which is no column of it")
 
     parents = {f"{t.db}.{t.name}" for t in create.expression.find_all(exp.Table) if t.db}
     # The SELECT as written: sqlglot's own rendering is never what DuckDB runs.
@@ -182,6 +192,7 @@ def _read(path: Path) -> View:
         comment=comment,
         column_comments=column_comments,
         code_version=hashlib.sha256(text.encode()).hexdigest()[:12],
+        partitions=partitions,
     )
 
 

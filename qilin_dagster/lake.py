@@ -77,7 +77,8 @@ class Manifest:
     """What a stored table consists of, and what it was made from.
 
     ``inputs`` maps each parent to its version; ``facts`` is JSON about the content: decisions and
-    evidence, training history, whatever the maker records.
+    evidence, training history, whatever the maker records. ``n_kept_files`` of the files are those
+    of the snapshot before, the others are new.
     """
 
     table: str
@@ -89,6 +90,7 @@ class Manifest:
     code_version: str
     created_at: str
     facts: dict[str, Any] = field(default_factory=dict)
+    n_kept_files: int = 0
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False)
@@ -306,10 +308,18 @@ class Lake:
                 File(f"{snapshot_id}/{name.as_posix()}", *_size_and_hash(staging / name))
                 for name in names
             )
+            before = {file.sha256: Path(file.path) for file in (replaced.files if replaced else ())}
+            for name, file in zip(names, local, strict=True):
+                earlier = before.get(file.sha256)
+                # What lies outside of the lake may be changed by others.
+                if earlier is not None and not earlier.is_absolute():
+                    _share(folder / earlier, staging / name, file)
+            files = written.external_files + local
             manifest = Manifest(
                 table=table,
                 snapshot_id=snapshot_id,
-                files=written.external_files + local,
+                files=files,
+                n_kept_files=sum(file.sha256 in before for file in files),
                 n_rows=written.n_rows,
                 columns=written.columns,
                 inputs=dict(inputs),
@@ -317,7 +327,7 @@ class Lake:
                 created_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 facts=written.facts,
             )
-            for path in [*(staging / name for name in names), staging]:
+            for path in [*sorted(staging.rglob("*"), reverse=True), staging]:
                 sync(path)
             folder.mkdir(parents=True, exist_ok=True)
             target = folder / snapshot_id
@@ -610,6 +620,24 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _share(path: Path, target: Path, file: File) -> bool:
+    """Make the target the file at the path, by a link, when that has the bytes of ``file``.
+
+    What is at the target stays where the bytes are others or the file system has no links.
+    """
+    if not path.is_file() or _size_and_hash(path) != (file.n_bytes, file.sha256):
+        return False
+    aside = aside_of(target)
+    try:
+        os.link(path, aside)
+        os.replace(aside, target)
+    except OSError:
+        return False
+    finally:
+        aside.unlink(missing_ok=True)
+    return True
 
 
 def _is_alive(pid: int) -> bool:

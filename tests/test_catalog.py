@@ -42,6 +42,12 @@ def test_a_file_gives_name_parents_grain_and_comments(tmp_path: Path) -> None:
     assert view.column_comments == {"x": "A number."}
 
 
+def test_a_large_table_says_how_its_files_go() -> None:
+    by = {view.qualified: view.partitions for view in CATALOG.views if view.partitions}
+    layout = ("source_table", "day")
+    assert by == {"core.impressions": layout, "core.requests": layout}
+
+
 def test_a_bare_name_is_a_cte_and_no_parent(tmp_path: Path) -> None:
     text = GOOD.replace("select x from raw.b", "with c as (select x from raw.b) select x from c")
     assert catalog_of(tmp_path, core__a=text)["core.a"].parents == ("raw.b",)
@@ -57,6 +63,11 @@ def test_a_bare_name_is_a_cte_and_no_parent(tmp_path: Path) -> None:
         (GOOD.replace("column core.a.x", "column core.b.x"), "a column of another view"),
         (GOOD.replace("on view core.a", "on table core.a"), "comment on TABLE core.a"),
         (GOOD.replace("select x", "select select"), "sql/core/a.sql"),
+        (GOOD.replace("a thing.", "a thing. Files by (x)."), "a view has no files"),
+        (
+            GOOD.replace("a thing.", "a thing. Files by (x, y).").replace("view", "table"),
+            "files by y, which is no column of it",
+        ),
     ],
 )
 def test_a_broken_rule_names_the_file(tmp_path: Path, text: str, said: str) -> None:

@@ -124,6 +124,54 @@ def test_bytes_published_before_stay_for_whoever_reads_them(tmp_path: Path) -> N
     assert read(lake) == "one"
 
 
+def publish_parts(lake: Lake, version: str, **parts: str) -> Manifest:
+    def write(folder: Path) -> Written:
+        for name, text in parts.items():
+            (folder / name).mkdir()
+            (folder / name / "part-0.parquet").write_text(text, encoding="utf-8")
+        return Written(len(parts), (("x", "BIGINT"),))
+
+    return lake.publish("core.a", inputs={"raw.b": version}, code_version="1", write=write)
+
+
+def test_a_file_with_the_bytes_of_one_before_is_that_file(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    first = publish_parts(lake, "v1", a="one", b="two")
+    assert first.n_kept_files == 0
+    inodes = {path.read_text(): path.stat().st_ino for path in lake.files(first)}
+    second = publish_parts(lake, "v2", a="one", b="changed", c="two")
+    assert second.n_kept_files == 2
+    for path in lake.files(second):
+        text = path.read_text()
+        assert (path.stat().st_ino == inodes.get(text)) == (text != "changed")
+    lake.serve()
+    assert lake.collect_garbage(older_than_s=-1) == [tmp_path / "core" / "a" / first.snapshot_id]
+    assert [path.read_text() for path in lake.files(second)] == ["one", "changed", "two"]
+    assert [path for path in tmp_path.rglob("*") if "aside" in path.name] == []
+
+
+def test_a_file_damaged_since_is_not_gone_on_with(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    first = publish_parts(lake, "v1", a="one", b="two")
+    lake.files(first)[0].write_text("0ne", encoding="utf-8")
+    second = publish_parts(lake, "v2", a="one", b="two", c="three")
+    assert [path.read_text() for path in lake.files(second)] == ["one", "two", "three"]
+
+
+def test_a_file_system_without_links_holds_the_file_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    lake = Lake(tmp_path)
+    publish_parts(lake, "v1", a="one")
+    second = publish_parts(lake, "v2", a="one", b="two")
+    assert second.n_kept_files == 1
+    assert [path.read_text() for path in lake.files(second)] == ["one", "two"]
+
+
 def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
     publish(lake, "one")

@@ -17,6 +17,8 @@ from pathlib import Path
 import duckdb
 
 from qilin_dagster.catalog import Catalog, View, load_catalog
+from qilin_dagster.engines import partitions
+from qilin_dagster.engines.partitions import PART, literal, literal_list
 from qilin_dagster.errors import InputError
 from qilin_dagster.lake import (
     LANDED,
@@ -165,7 +167,13 @@ class DuckDBEngine:
         if schema == "published" and name in TABLES:
             select = published_select(name, files, manifest)
         else:
-            select = f"select * from read_parquet({_literal_list(files)})"
+            folder = self.lake.table_folder(manifest.table)
+            sizes = {
+                folder / file.path: file.n_bytes
+                for file in manifest.files
+                if file.path.endswith(".parquet")
+            }
+            select = partitions.read(sizes, folder, dict(manifest.columns), manifest.n_rows)
         connection.execute(f"create schema if not exists {schema}")
         try:
             connection.execute(f"create or replace view {manifest.table} as {select}")
@@ -259,7 +267,7 @@ class DuckDBEngine:
                 n_bytes=None,
             )
         was_current = self.lake.is_current(view.qualified, inputs, view.code_version)
-        with contextlib.nullcontext() if view.is_ordered else _one_thread(connection):
+        with contextlib.nullcontext() if view.is_ordered else _in_the_order_written(connection):
             manifest = self.lake.publish(
                 view.qualified,
                 inputs=inputs,
@@ -276,8 +284,12 @@ class DuckDBEngine:
         )
 
     def write(self, connection: duckdb.DuckDBPyConnection, view: View, folder: Path) -> Written:
-        """Write the rows of a stored view into the folder."""
-        return write_select(connection, view.select, folder)
+        """Write the rows of a stored view into the folder, in files by its partitions."""
+        written = write_select(connection, view.select, folder)
+        if view.partitions:
+            rows = (folder / PART).rename(folder / "rows.parquet")
+            partitions.split(connection, rows, view.partitions, folder, PARQUET)
+        return written
 
     def serve(self) -> None:
         """Show readers, <lake>/catalog.duckdb included, everything as it is now."""
@@ -333,20 +345,29 @@ def _catalog() -> Catalog:
 
 
 @contextlib.contextmanager
-def _one_thread(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Several threads write rows that nothing sorts in the order in which they come to them: other
-    bytes each time. Wide rows are cheaper written by one than sorted."""
-    ((threads,),) = connection.execute("select current_setting('threads')").fetchall()
-    connection.execute("set threads = 1")
+def _in_the_order_written(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Rows that nothing sorts are written as those of the left sides of their joins come.
+
+    Several threads would come to them in another order each time; wide rows are cheaper written by
+    one than sorted. DuckDB would also change the sides of a join where it guesses that the other is
+    smaller; it guesses badly of tables of many files, and would hold the wide side in memory.
+    """
+    for_now = {"threads": 1, "disabled_optimizers": "build_side_probe_side"}
+    (before,) = connection.execute(
+        f"select {', '.join(f'current_setting({literal(name)})' for name in for_now)}"
+    ).fetchall()
     try:
+        for name, value in for_now.items():
+            connection.execute(f"set {name} = {literal(value)}")
         yield
     finally:
-        connection.execute(f"set threads = {threads}")
+        for name, value in zip(for_now, before, strict=True):
+            connection.execute(f"set {name} = {literal(value)}")
 
 
 def write_select(connection: duckdb.DuckDBPyConnection, select: str, folder: Path) -> Written:
     """Write a SELECT's rows into the folder as one zstd Parquet file."""
-    path = folder / "part-0.parquet"
+    path = folder / PART
     copied = connection.execute(f"copy ({select}) to {literal(path)} ({PARQUET})").fetchall()
     described = connection.execute(
         f"describe select * from read_parquet({literal(path)})"
@@ -369,11 +390,11 @@ def published_select(name: str, files: list[Path], manifest: Manifest) -> str:
     file_n = "file_index::bigint + 1"
     return (
         f"select [{', '.join(offsets)}][{file_n}] + file_row_number::bigint as row_number, "
-        f"{_literal_list(shards)}[{file_n}] as source_file, "
+        f"{literal_list(shards)}[{file_n}] as source_file, "
         f"file_row_number::bigint as source_row, {', '.join(columns)} "
         # Writers leave NaN out of a column's least and greatest value, from which DuckDB would
         # conclude that there is none and drop the isnan of the SQL.
-        f"from read_parquet({_literal_list(files)}, can_have_nan = true)"
+        f"from read_parquet({literal_list(files)}, can_have_nan = true)"
     )
 
 
@@ -404,15 +425,6 @@ def _comment(connection: duckdb.DuckDBPyConnection, view: View) -> None:
         for column, sentence in view.column_comments.items()
     ]
     connection.execute(";".join(statements))
-
-
-def literal(value: object) -> str:
-    """A text literal of SQL."""
-    return "'" + str(value).replace("'", "''") + "'"
-
-
-def _literal_list(values: list[Path]) -> str:
-    return "[" + ", ".join(literal(value) for value in values) + "]"
 
 
 def _machine_gigabytes() -> float:

@@ -13,6 +13,7 @@ import contextlib
 import functools
 import logging
 import os
+import shutil
 import socket
 import sys
 import warnings
@@ -27,14 +28,15 @@ import sqlglot
 from sqlglot import exp
 
 from qilin_dagster.catalog import View
+from qilin_dagster.engines import partitions
 from qilin_dagster.engines.duckdb import (
     PARQUET,
     DuckDBEngine,
     MissingRelationError,
-    literal,
     published_select,
     write_select,
 )
+from qilin_dagster.engines.partitions import literal
 from qilin_dagster.engines.spark_sql import spark_name, to_spark
 from qilin_dagster.errors import InputError
 from qilin_dagster.lake import LANDED, LakeError, Manifest, Written, version_of
@@ -49,6 +51,8 @@ DEFAULT_PORT = 15002
 LANDED_VERSION = "1"
 # Apache Spark's reader knows the encodings of the first version only.
 LANDED_PARQUET = PARQUET.replace("parquet_version v2", "parquet_version v1")
+# Of a part of a partitioned table: some 100 MB of core.requests.
+ROWS_A_FILE = 1_000_000
 INSTALL = "pip install 'qilin-lakehouse[spark]'"
 SECONDS_TO_ANSWER = 5
 
@@ -134,22 +138,19 @@ class SparkConnectEngine(DuckDBEngine):
             typed = rows.select(
                 [rows[name].cast(spark_type(type_)) for name, type_, *_ in described]
             )
-            typed.write.mode("append").option("compression", "zstd").parquet(str(folder))
-        for left in folder.iterdir():
-            if left.suffix != ".parquet" or left.name.startswith((".", "_")):
-                left.unlink()  # Marks and checksums of Hadoop.
-        parts = sorted(folder.glob("*.parquet"))
-        for number, part in enumerate(parts):
-            os.rename(part, folder / f"part-{number:05d}.parquet")
-        if not parts:
-            if typed.limit(1).count():
-                raise LakeError(
-                    f"Spark at {self.settings.engine} wrote {view.qualified} where this machine "
-                    f"does not see it: the lake {self.lake.root} must lie on storage that both "
-                    "have under this path"
-                )
-            return write_select(connection, f"select * from ({view.select}) limit 0", folder)
-        files = f"read_parquet({literal(folder / '*.parquet')})"
+            whole = folder / "rows" if view.partitions else folder
+            self._write_files(typed, whole)
+            if not list(whole.glob("*.parquet")):
+                if typed.limit(1).count():
+                    raise LakeError(
+                        f"Spark at {self.settings.engine} wrote {view.qualified} where this "
+                        f"machine does not see it: the lake {self.lake.root} must lie on storage "
+                        "that both have under this path"
+                    )
+                return write_select(connection, f"select * from ({view.select}) limit 0", folder)
+            if view.partitions:
+                self._split(connection, view, whole, folder)
+        files = f"read_parquet({literal(folder / '**/*.parquet')}, hive_partitioning = false)"
         ((n_rows,),) = connection.execute(f"select count(*) from {files}").fetchall()
         columns = connection.execute(f"describe select * from {files}").fetchall()
         return Written(
@@ -157,6 +158,34 @@ class SparkConnectEngine(DuckDBEngine):
             columns=tuple((name, type_) for name, type_, *_ in columns),
             facts={"engine": f"Spark {self.session.version}"},
         )
+
+    def _write_files(self, rows: "DataFrame", folder: Path) -> None:
+        """Write the rows into the folder, its files numbered in the order of their names."""
+        folder.mkdir(parents=True, exist_ok=True)
+        rows.write.mode("append").option("compression", "zstd").parquet(str(folder))
+        for left in [path for path in folder.iterdir() if path.is_file()]:
+            if left.suffix != ".parquet" or left.name.startswith((".", "_")):
+                left.unlink()  # Marks and checksums of Hadoop.
+        for number, part in enumerate(sorted(folder.glob("*.parquet"))):
+            os.rename(part, folder / f"part-{number:05d}.parquet")
+
+    def _split(
+        self, connection: duckdb.DuckDBPyConnection, view: View, whole: Path, folder: Path
+    ) -> None:
+        """Lay the files of one folder out in another as the DuckDB engine does; the former goes.
+
+        Which rows a file has, and in which order, is told by the grain: a part whose rows did not
+        change has the same files again.
+        """
+        source = f"read_parquet({literal(whole / '*.parquet')})"
+        parts = partitions.parts_of(connection, source, view.partitions)
+        rows = self.session.read.parquet(*(str(file) for file in sorted(whole.iterdir())))
+        for part, n_rows in parts.items():
+            n_files = 1 + n_rows // ROWS_A_FILE
+            own = rows.where(partitions.condition(view.partitions, part, parts))
+            own = own.repartition(n_files, view.grain[0]).sortWithinPartitions(*view.grain)
+            self._write_files(own, folder / partitions.folder_of(view.partitions, part))
+        shutil.rmtree(whole)
 
     def rows(self, view: View) -> "DataFrame":
         """The rows of a view on Spark, not yet computed; what it reads is landed and defined."""

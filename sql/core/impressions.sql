@@ -122,6 +122,7 @@ ranked as (
         source_table,
         request_id,
         detail_list,
+        list_min([d.ticks for d in detail_list]) as first_ticks,
         -- Places in the order of the order are ranks; NaN comes last.
         list_grade_up(list_grade_up([
             struct_pack(place := d.place, ticks := d.ticks, impression_n := d.impression_n)
@@ -148,6 +149,7 @@ details as (
     select
         source_table,
         request_id,
+        first_ticks,
         unnest(detail_list) as detail,
         unnest(shown_rank_list) as shown_rank,
         unnest(is_repeat_list) as is_repeat
@@ -168,6 +170,13 @@ select
         cast(case when isnan(d.detail.ticks) then null else d.detail.ticks end as bigint)
         * c.microseconds_per_tick - c.ahead_s * 1000000
     ) as exposed_at,
+    -- Eight hours on is China's clock.
+    cast(
+        make_timestamp(
+            cast(case when isnan(d.first_ticks) then null else d.first_ticks end as bigint)
+            * c.microseconds_per_tick - c.ahead_s * 1000000 + 28800000000
+        ) as date
+    ) as day,
     case when not isnan(d.detail.click) then d.detail.click > 0 end as is_clicked,
     case when not isnan(d.detail."like") then d.detail."like" > 0 end as is_liked,
     case when not isnan(d.detail.collect) then d.detail.collect > 0 end as is_collected,
@@ -180,7 +189,7 @@ from details as d
 inner join published.clock as c on d.source_table = c.source_table;
 
 comment on table core.impressions is
-    'One row per (request_id, impression_n): a note the log returned for a request.';
+    'One row per (request_id, impression_n): a returned note. Files by (source_table, day).';
 comment on column core.impressions.request_id is
     'Request; joins core.requests; search_idx * 2, or request_idx * 2 + 1 in the feed.';
 comment on column core.impressions.impression_n is
@@ -196,6 +205,8 @@ comment on column core.impressions.note_idx is
     'Note; a key, never a feature: the ids are numbered in blocks that give clicks away.';
 comment on column core.impressions.exposed_at is
     'When the note was returned, UTC; null when not logged.';
+comment on column core.impressions.day is
+    'Day on which the request began, by China''s clock; null without a time.';
 comment on column core.impressions.is_clicked is 'The note was opened from this impression.';
 comment on column core.impressions.is_liked is 'The note was liked after this impression.';
 comment on column core.impressions.is_collected is 'The note was collected after this impression.';

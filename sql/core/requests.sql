@@ -216,6 +216,8 @@ select
     f.session_id,
     f.session_n,
     f.started_at,
+    -- Eight hours on is China's clock.
+    cast(make_timestamp(epoch_us(f.started_at) + 28800000000) as date) as day,
     p.query,
     p.pseudo_query,
     p.query_source,
@@ -250,7 +252,7 @@ from published_requests as p
 left join facts as f on p.request_id = f.request_id;
 
 comment on table core.requests is
-    'One row per (request_id): one search, or one page fetch of the feed.';
+    'One row per (request_id): a search or a page fetch of the feed. Files by (source_table, day).';
 comment on column core.requests.request_id is
     'Request; joins core.requests; search_idx * 2, or request_idx * 2 + 1 in the feed.';
 comment on column core.requests.channel is 'search or recommendation.';
@@ -271,6 +273,8 @@ comment on column core.requests.session_n is
     'Order of the request in its 30-minute session, from 1.';
 comment on column core.requests.started_at is
     'Time of the earliest impression, UTC; null without impressions.';
+comment on column core.requests.day is
+    'Day on which the request began, by China''s clock; null without a time.';
 comment on column core.requests.query is
     'What the user searched for; null in the feed or when blank.';
 comment on column core.requests.pseudo_query is

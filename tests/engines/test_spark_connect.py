@@ -16,6 +16,7 @@ import pytest
 
 from qilin_dagster.build import run_build
 from qilin_dagster.catalog import View
+from qilin_dagster.engines import partitions
 from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.errors import InputError
 from qilin_dagster.lake import Lake, LakeError
@@ -158,6 +159,40 @@ def test_the_engines_take_turns_on_one_lake(
     relations = connection.execute("select distinct schema_name from duckdb_views()").fetchall()
     assert ("landed",) not in relations
     connection.close()
+
+
+def test_large_tables_lie_in_the_same_parts_and_rows_give_the_same_files(
+    by_duckdb: DuckDBEngine,
+    by_spark: SparkConnectEngine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a part is, is decided in one place; how many files it has, by the server."""
+    monkeypatch.setattr(partitions, "LEAST_ROWS", 60)
+    view = by_spark.catalog["core.impressions"]
+    for engine, name in ((by_duckdb, "duckdb"), (by_spark, "spark"), (by_spark, "again")):
+        (tmp_path / name).mkdir()
+        with engine.connect(view.parents) as connection:
+            engine.write(connection, view, tmp_path / name)
+    made = {
+        name: {p.relative_to(tmp_path / name): p for p in (tmp_path / name).rglob("*.parquet")}
+        for name in ("duckdb", "spark", "again")
+    }
+    folders = {path.parent for path in made["duckdb"]}
+    assert len(folders) > 4
+    assert {path.parent for path in made["spark"]} == folders
+    assert made["spark"].keys() == made["again"].keys()
+    for name, path in made["spark"].items():
+        assert path.read_bytes() == made["again"][name].read_bytes()
+    for folder in folders:
+        ours, theirs = (
+            duckdb.sql(
+                f"from read_parquet('{tmp_path / name / folder}/*.parquet', "
+                "hive_partitioning = false) order by request_id, impression_n"
+            ).fetchall()
+            for name in ("duckdb", "spark")
+        )
+        assert ours == theirs, folder
 
 
 def test_only_new_shards_are_landed(twin: Path, tmp_path: Path) -> None:
