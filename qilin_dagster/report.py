@@ -89,6 +89,8 @@ PUBLISHED_REQUESTS = {
     "recommendation_train": 83_437,
     "recommendation_test": 11_115,
 }
+# Text rankers, whose runs hold more than the text says.
+WEIGHED_RUNS = {"bi_encoder", "cross_encoder"}
 TEST_TABLE = {"search": "search_test", "recommendation": "recommendation_test"}
 
 # Table 10 of the paper: MRR@10, MRR@100, MAP@10, MAP@100.
@@ -669,6 +671,15 @@ def _leaderboard_mode(task: str, mode: str, rows: list[Row]) -> list[Block]:
             metrics=(headline, *(metric for metric in metrics if metric != headline)),
         )
     )
+    if WEIGHED_RUNS & kinds.keys():
+        blocks.append(
+            Text(
+                "Bi-encoder and cross-encoder are weighed with what can be counted: BM25 and other "
+                "matches, what a note's words tell of its clicks, what it is made of. Their model "
+                "cards say by how much, and what the encoder and the rest reach alone; with "
+                "interpolates: false in the launchpad they are the encoder alone."
+            )
+        )
     body = []
     for run in runs:
         # A run that lacks requests is scored on them as if it had found nothing, or not at all.

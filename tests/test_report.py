@@ -19,6 +19,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from qilin_dagster import report
 from qilin_dagster.engines.duckdb import DuckDBEngine
 from qilin_dagster.report import (
     BIAS_VIEWS,
@@ -29,7 +30,7 @@ from qilin_dagster.report import (
     sections,
     write_report,
 )
-from qilin_dagster.report_blocks import difference_text
+from qilin_dagster.report_blocks import Text, difference_text
 from tests.browser import CHROMIUM
 
 RELATIONS = """
@@ -819,3 +820,15 @@ def test_browser_draws_all_plots_without_an_error_or_a_sideways_scroll(
     assert "ERROR" not in title[1]
     assert f"MENU WORKS SVG {N_PLOTS} OVERFLOW 0" in title[1]
     assert not re.findall(r"CONSOLE.*", done.stderr)
+
+
+def test_weighed_runs_are_said_to_hold_more_than_the_text() -> None:
+    def texts(*runs: str) -> str:
+        row = {"metric": "mrr@10", "value": 0.5, "low": 0.4, "high": 0.6, "n_requests": 10}
+        rows = [{"run": "random", "kind": "anchor", **row}]
+        rows += [{"run": run, "kind": "model", **row} for run in runs]
+        blocks = report._leaderboard_mode("search", "full", rows)
+        return " ".join(block.text for block in blocks if isinstance(block, Text))
+
+    assert "are weighed with what can be counted" in texts("bm25", "bi_encoder")
+    assert "weighed" not in texts("bm25", "dcn_v2")
