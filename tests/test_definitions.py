@@ -48,8 +48,8 @@ def test_loading_imports_nothing_heavy_and_takes_under_two_seconds() -> None:
         "print(json.dumps([of_dagster, time.process_time(), heavy]))"
     )
     # Other work on the machine slows the clock of the processor, too: to twice the seconds in a
-    # run of all tests. Dagster alone takes 0.9 s on a quiet machine, and is the yardstick here. What
-    # is asked is what it takes undisturbed: one good run of six says it.
+    # run of all tests. Dagster alone takes 0.9 s on a quiet machine, and is the yardstick here.
+    # What is asked is what it takes undisturbed: one good run of six says it.
     quiet = []
     for _ in range(6):
         ran = subprocess.run(
