@@ -122,6 +122,8 @@ class DCNV2Learner:
         if training.correction is not None:
             if fit.exposure is None:
                 raise ValueError(NO_EXPOSURE)
+            if training.correction.method == "affine":
+                fit.exposure.require_trust()
             if training.correction.method in LEARNS_PLACES:
                 self._positions = PositionInput(fit.exposure.n_places)
         # What is learnt; scoring takes the ranker alone.

@@ -33,6 +33,15 @@ class Curve:
     warnings: tuple[str, ...] = ()
 
     @classmethod
+    def of_logarithm(
+        cls, log: FloatArray, log_error: FloatArray, warnings: Sequence[str] = ()
+    ) -> "Curve":
+        """With intervals that are symmetric in the logarithm; NaN where ``log`` is."""
+        log_error = np.where(np.isnan(log), np.nan, log_error)
+        lower, upper = np.exp(log - Z95 * log_error), np.exp(log + Z95 * log_error)
+        return cls(np.exp(log), lower, upper, log_error, tuple(warnings))
+
+    @classmethod
     def without_interval(cls, estimate: FloatArray, warnings: Sequence[str] = ()) -> "Curve":
         unknown = np.full(len(estimate), np.nan)
         return cls(estimate, unknown, unknown, unknown, tuple(warnings))
@@ -43,13 +52,7 @@ def curve_at(sessions: Sessions, maximum: Maximum) -> Curve:
     n_K = sessions.n_places
     log, error = maximum.parameters[:n_K].copy(), np.sqrt(np.diag(maximum.covariance)[:n_K])
     log[np.bincount(sessions.place, minlength=n_K) == 0] = np.nan
-    return Curve(
-        np.exp(log),
-        np.exp(log - Z95 * error),
-        np.exp(log + Z95 * error),
-        np.where(np.isnan(log), np.nan, error),
-        warnings(sessions, maximum),
-    )
+    return Curve.of_logarithm(log, error, warnings(sessions, maximum))
 
 
 def warnings(sessions: Sessions, maximum: Maximum) -> tuple[str, ...]:

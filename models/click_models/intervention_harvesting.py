@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.click_models.curve import Z95, Curve
+from models.click_models.curve import Curve
 from models.click_models.sessions import FloatArray, IntArray, Sessions
 
 # Units shown at both of two places below which the two count as not linked.
@@ -121,18 +121,9 @@ def harvest(sessions: Sessions, unit: IntArray, asked: FloatArray, seed: int) ->
             for _ in range(N_RESAMPLES)
         ]
     )
-    return Harvest(
-        *(
-            Curve(
-                np.exp(log),
-                np.exp(log - Z95 * error),
-                np.exp(log + Z95 * error),
-                error,
-                tuple(said) if found.unreached else (),
-            )
-            for log, error in zip(logs, draws.std(axis=0, ddof=1), strict=True)
-        )
-    )
+    warnings = said if found.unreached else ()
+    errors = draws.std(axis=0, ddof=1)
+    return Harvest(*(Curve.of_logarithm(*one, warnings) for one in zip(logs, errors, strict=True)))
 
 
 @dataclass(frozen=True)

@@ -105,12 +105,9 @@ def fit(sessions: Sessions, near: MixedPositionBased, *, n_trusted: int = N_TRUS
     trust, trust_error = np.zeros(n_K), np.full(n_K, np.nan)
     trust[trusted] = end[n_K + n_F + 1 :].numpy()
     trust_error[trusted] = error[n_K + n_F + 1 :]
-    log, log_error = (np.where(shown, found[:n_K], np.nan) for found in (end.numpy(), error))
-    curve = Curve(
-        np.exp(log),
-        np.exp(log - Z95 * log_error),
-        np.exp(log + Z95 * log_error),
-        log_error,
+    curve = Curve.of_logarithm(
+        np.where(shown, end.numpy()[:n_K], np.nan),
+        error[:n_K],
         ("Trust is relative to lower places: what all places have in common cannot be seen.",),
     )
     lower, upper = trust - Z95 * trust_error, trust + Z95 * trust_error

@@ -120,3 +120,6 @@ def test_a_correction_without_places_is_refused() -> None:
     )
     with pytest.raises(ValueError, match="where the candidates stood"):
         train(config, data, data, dataclasses.replace(TRAINING, correction=recipes.IPS))
+    untold = draw(80, 1)[0]
+    with pytest.raises(ValueError, match="trust in places"):
+        train(config, untold, untold, dataclasses.replace(TRAINING, correction=recipes.AFFINE))
