@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from models.array_file import whole_file
 from models.metrics import FloatArray
-from models.processes import NotMainError, Processes
+from models.processes import NotMainError, Processes, n_started
 from models.recipes import Training
 
 # A learner tells how far it is after so many steps, and saves where it is after so many seconds.
@@ -140,12 +140,14 @@ def train(
         NotMainError: training is over in a process that is not the main one.
     """
     place = device_named(device)
-    processes = Processes.joined(place)
-    if processes.n > training.batches_per_update:
+    # Before they connect: one that ends while another still connects breaks that one's connection.
+    n = n_started()
+    if n > training.batches_per_update:
         raise ValueError(
-            f"{processes.n} processes share the batches of an update, and there are only "
-            f"{training.batches_per_update}: set QILIN_PROCESSES={processes.n} to cut them smaller"
+            f"{n} processes share the batches of an update, and there are only "
+            f"{training.batches_per_update}: set QILIN_PROCESSES={n} to cut them smaller"
         )
+    processes = Processes.joined(place)
     with _reproducible(training.seed, place), _signals_held(checkpoint is not None) as asked:
         learner = build(place)
         optimisers = learner.optimisers(training)

@@ -25,6 +25,11 @@ class NotMainError(Exception):
     """Training is over, and this is not the main process, which alone goes on to score and save."""
 
 
+def n_started() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @dataclass(frozen=True)
 class Processes:
     """The ``n`` processes of a training, as seen by number ``rank``; 0 is the main one."""
@@ -36,8 +41,7 @@ class Processes:
     @classmethod
     def joined(cls, place: torch.device) -> "Processes":
         """Those that torchrun started, connected; or this one alone."""
-        n = int(os.environ.get("WORLD_SIZE", "1"))
-        if n == 1:
+        if n_started() == 1:
             return cls(0, 1, place)
         if not dist.is_initialized():
             if place.type == "cuda":

@@ -213,11 +213,13 @@ def test_more_processes_than_batches_are_refused() -> None:
         try:
             learn(replace(TRAINING, batches_per_update=1))
         except ValueError as error:
-            return {"error": str(error)}
+            return {"error": str(error), "is_connected": dist.is_initialized()}
         return {}
 
     for result in together(2, work):
         assert "set QILIN_PROCESSES=2" in result["error"]
+        # One that ends while the other still connects would hide this error behind its own.
+        assert not result["is_connected"]
 
 
 def test_cutting_keeps_the_candidates_of_an_update() -> None:
