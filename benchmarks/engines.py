@@ -2,16 +2,19 @@
 
     python benchmarks/engines.py --data TWIN [TWIN ...]
     python benchmarks/engines.py --data TWIN --engines sc://host:port
+    python benchmarks/engines.py --data TWIN --days 10 --engines duckdb
 
 Published Parquet to all stored tables of quarantine, core and bias, in a process of its own, start
 and imports included; checks are not run, views are only defined. ``spark`` is the embedded server
 in another process: its CPU seconds and memory are added. Of a server that is named only the
-client's are known. Stages are wall seconds inside the process.
+client's are known. Stages are wall seconds inside the process. With ``--days`` the twin's requests
+are repeated, a day later each time, over the same notes and users.
 """
 
 import argparse
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +29,7 @@ from qilin_dagster.lake import Lake
 from qilin_dagster.settings import DUCKDB, Settings
 from qilin_dagster.sources.published import inspect
 from qilin_dagster.sources.register import register_all
+from qilin_dagster.sources.twin.days import add_day
 
 STAGES = ("register", "land", "quarantine", "core.impressions", "core.requests", "core", "bias")
 
@@ -108,6 +112,7 @@ def _megabytes(folder: Path, pattern: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", nargs="+", type=Path, default=[])
+    parser.add_argument("--days", type=int, default=1)
     parser.add_argument("--engines", nargs="+", default=[DUCKDB, "spark"])
     parser.add_argument("--build", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -118,18 +123,29 @@ def main() -> None:
     print("| data | engine | CPU s | wall s | peak MB | landed MB | tables MB | wall s of stages |")
     print("|---|---|---|---|---|---|---|---|")
     for data in options.data:
-        for engine in options.engines:
-            with tempfile.TemporaryDirectory() as folder:
-                lake = Path(folder)
-                cpu, wall, peak, stages = measure(data, lake, engine)
-                landed = _megabytes(lake, "landed/**/*.parquet")
-                tables = _megabytes(lake, "[!.]*/**/*.parquet") - landed
-            told = ", ".join(f"{name} {s:.1f}" for name, s in stages.items() if s >= 0.05)
-            print(
-                f"| {data.name} | {engine} | {cpu:.1f} | {wall:.1f} | {peak:.0f} | {landed:.0f} | "
-                f"{tables:.0f} | {told} |",
-                flush=True,
-            )
+        # Beside the twin, whose files can be linked there.
+        with tempfile.TemporaryDirectory(dir=data.parent) as folder:
+            days = Path(folder) / "days"
+            shutil.copytree(data, days, copy_function=os.link)
+            for day in range(1, options.days):
+                add_day(days, day)
+            name = f"{data.name}, {options.days} days" if options.days > 1 else data.name
+            for engine in options.engines:
+                print(row(name, days, engine), flush=True)
+
+
+def row(name: str, data: Path, engine: str) -> str:
+    """The line of the table for one build."""
+    with tempfile.TemporaryDirectory() as folder:
+        lake = Path(folder)
+        cpu, wall, peak, stages = measure(data, lake, engine)
+        landed = _megabytes(lake, "landed/**/*.parquet")
+        tables = _megabytes(lake, "[!.]*/**/*.parquet") - landed
+    told = ", ".join(f"{stage} {s:.1f}" for stage, s in stages.items() if s >= 0.05)
+    return (
+        f"| {name} | {engine} | {cpu:.1f} | {wall:.1f} | {peak:.0f} | {landed:.0f} | "
+        f"{tables:.0f} | {told} |"
+    )
 
 
 if __name__ == "__main__":

@@ -87,6 +87,12 @@ def main() -> None:
 @click.option("--no-leaks", is_flag=True, help="Ids, counters and list order know no clicks.")
 @click.option("--no-looks", is_flag=True, help="Images are noise: nothing is gained from them.")
 @click.option(
+    "--promotes",
+    default=0.0,
+    show_default=True,
+    help="How far the platform's ranker prefers notes with many images, which nobody else does.",
+)
+@click.option(
     "--describe",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -102,6 +108,7 @@ def twin(
     click_model: Literal["pbm", "cascade", "mixed"],
     no_leaks: bool,
     no_looks: bool,
+    promotes: float,
     describe: Path | None,
 ) -> None:
     """Write a synthetic twin of the published data into OUT, with its truth beside it."""
@@ -123,6 +130,7 @@ def twin(
             click_model=click_model,
             leaks=not no_leaks,
             looks=not no_looks,
+            promotes=promotes,
             progress=lambda line: click.echo(line, err=True),
         )
     except (ValueError, OSError) as error:

@@ -263,8 +263,11 @@ def _use(tables: Tables) -> Section:
         "A ranker trained with weights will look worse on raw clicks of the old ranker's log. That "
         "is what the weights are for; it is no proof that it is better, either. Swap a few results "
         "at random for a day, and the curve is measured and not inferred.",
-        "If the logging ranker is strong, weights buy little: where what attracts already stands "
-        "first, naive training finds it, too. Report no gain as no gain.",
+        "Weights pay where the old ranker preferred something that attracts nobody and that the "
+        "new one sees, such as what it was told to promote: naive training takes the places for "
+        "attraction, wins on raw clicks and carries the preference on. If the old ranker is strong "
+        "and prefers nothing, weights buy little: where what attracts already stands first, naive "
+        "training finds it, too. Report no gain as no gain.",
         "Do not use a click-rate curve as propensity: it holds the ranker's own judgement, and "
         "dividing by it pushes good notes down.",
     ]

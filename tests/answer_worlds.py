@@ -27,7 +27,9 @@ SEARCHES, FEEDS = (
 
 def write(folder: Path, seed: int, n_answers: int) -> None:
     """A twin's published tables and truth, with this many rows in dqa."""
-    options = Options(OTHERS, seed, False, False, click_model="pbm", leaks=True, looks=True)
+    options = Options(
+        OTHERS, seed, False, False, click_model="pbm", leaks=True, looks=True, promotes=0.0
+    )
     world, behaviour = draw_world(options, _sizes(n_answers), lambda _: None)
     folder.mkdir(parents=True)
     write_world(folder, folder, world, behaviour, options, lambda _: None)

@@ -25,7 +25,14 @@ NEAR, FAR = 0.05, 0.10  # positions 1 to 10, 11 to 20
 def world_lists(seed: int, scale: float) -> dict[str, tuple[Lists, FloatArray]]:
     """By channel: the lists as they would be published, and examination of positions 0, 1, ..."""
     options = Options(
-        scale, seed, images=False, looks=True, dirty=False, click_model="pbm", leaks=True
+        scale,
+        seed,
+        images=False,
+        looks=True,
+        dirty=False,
+        click_model="pbm",
+        leaks=True,
+        promotes=0.0,
     )
     world, behaviour = draw_world(options, sizes(scale), lambda _: None)
     slots, made = world.slots, world.requests

@@ -33,7 +33,7 @@ Row = dict[str, Any]
 
 def write(out: Path, largest: float = LARGEST, **options: Any) -> Path:
     defaults: dict[str, Any] = {"scale": SCALE, "seed": 7, "images": False, "dirty": False}
-    defaults |= {"click_model": "pbm", "leaks": True, "looks": True}
+    defaults |= {"click_model": "pbm", "leaks": True, "looks": True, "promotes": 0.0}
     chosen = generate.Options(**(defaults | options))
     generate.write(out, chosen, lambda message: None, largest)
     return out

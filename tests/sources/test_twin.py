@@ -369,6 +369,27 @@ def test_a_world_without_leaks_has_none(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "twin" / "truth" / "planted_leaks.parquet").num_rows == 0
 
 
+def test_a_ranker_that_promotes_puts_many_images_first_and_nobody_minds(tmp_path: Path) -> None:
+    """Of image-text notes, whose number of images is published, in search."""
+    tops, attractions = {}, {}
+    for promotes in (0.0, 1.0):
+        write_twin(tmp_path / "twin", scale=0.01, seed=7, promotes=promotes)
+        notes = pq.read_table(
+            tmp_path / "twin" / "notes", columns=["note_idx", "note_type", "image_path"]
+        ).to_pydict()
+        images = np.array([len(paths or ()) for paths in notes["image_path"]])
+        is_text = np.array(notes["note_type"]) == 1
+        shown = truth(tmp_path / "twin", "impressions")
+        known = np.isin(shown["source_table"], SEARCH) & is_text[shown["note_idx"]]
+        many, rank = images[shown["note_idx"]] > 4, shown["shown_rank"]
+        tops[promotes] = many[known & (rank <= 3)].mean() - many[known & (rank > 10)].mean()
+        # Over whole lists: among the first places alone, who got there by images attracts less.
+        attraction = shown["attraction"]
+        attractions[promotes] = attraction[known & many].mean() - attraction[known & ~many].mean()
+    assert tops[1.0] > tops[0.0] + 0.2
+    assert abs(attractions[1.0] - attractions[0.0]) < 0.05
+
+
 def test_advertisements_stand_in_the_dip_places(
     rows: dict[str, list[Row]], notes: list[Row]
 ) -> None:
@@ -740,6 +761,7 @@ def test_bad_rows_are_bad_as_stated(dirty: Path) -> None:
     ("options", "message"),
     [
         ({"scale": 0.0}, "scale is 0.0; it must lie between"),
+        ({"promotes": -1.0}, "promotes is -1.0; it must lie between"),
         ({"scale": float("nan")}, "scale is nan"),
         ({"scale": 1e6}, "scale is 1000000.0"),
         ({"seed": -1}, "seed is -1; it must be a whole number"),

@@ -21,6 +21,7 @@ def write_twin(
     click_model: Literal["pbm", "cascade", "mixed"] = "pbm",
     leaks: bool = True,
     looks: bool = True,
+    promotes: float = 0.0,
     progress: Callable[[str], None] | None = None,
 ) -> None:
     """Write a twin to the folder ``out``; an earlier twin there is replaced, nothing else is.
@@ -30,10 +31,12 @@ def write_twin(
     ``images`` adds small JPEG files, ``dirty`` plants rows that a reader must quarantine, and
     without ``leaks`` ids, counters and the order of feed lists know nothing about the clicks.
     Without ``looks`` the images are noise: each note's shows the look of another note.
+    ``promotes`` makes the platform's ranker prefer notes with many images, which attract nobody
+    more for it: what position bias costs a naive ranker then shows.
     """
     from qilin_dagster.sources.twin import generate
 
-    options = generate.Options(scale, seed, images, dirty, click_model, leaks, looks)
+    options = generate.Options(scale, seed, images, dirty, click_model, leaks, looks, promotes)
     generate.write(Path(out), options, progress or (lambda message: None))
 
 

@@ -8,14 +8,13 @@ import pyarrow.compute as pc
 
 from qilin_dagster.sources.twin import text
 from qilin_dagster.sources.twin.blocks import B, D
-from qilin_dagster.sources.twin.draws import Floats, Ints, offsets, picked, stream, within
+from qilin_dagster.sources.twin.draws import Floats, Ints, offsets, stream, within
 from qilin_dagster.sources.twin.lexicon import subjects
 from qilin_dagster.sources.twin.tables import World, as_lists
 from qilin_dagster.sources.twin.targets import AGE, COUNTRY_SHARE, GENDER, PLATFORM
 from qilin_dagster.sources.twin.world import COMMERCIAL_POOL, SUBJECT_DOMAIN, VIDEO, Notes
 
 N_THIRD: Final = 546  # taxonomy level 3; with 'nan' and 'None' 548 values, as hashed by the script
-IMAGE_SALT: Final = 100
 # Engagement per click on the average note, from which its counters are drawn.
 LEVELS: Final = {"like": 0.04, "collect": 0.025, "comment": 0.006, "share": 0.012, "follow": 0.004}
 
@@ -100,7 +99,7 @@ def note_table(world: World, first: int, last: int) -> pa.Table:
     length = pc.utf8_length(body).to_numpy(zero_copy_only=False) - rng.integers(1, 43, count)
     title = pc.if_else(silent, pa.scalar("nan"), title)
     body = pc.if_else(silent, pa.scalar(None, pa.string()), body)
-    n_images = image_numbers(notes, latent)
+    n_images = notes.n_images(latent)
     stated = np.maximum(1, n_images + rng.integers(-3, 7, count) * (rng.random(count) < 0.3))
     commercial = (notes.pool[latent] == COMMERCIAL_POOL).astype(float)
     commercial[rng.random(count) < 2e-5] = 7.0  # anomalies the authors know of
@@ -240,15 +239,6 @@ def _image_paths(world: World, latent: Ints, n_images: Ints) -> pa.Array:
         "",
     )
     return as_lists(out, paths)
-
-
-def image_numbers(notes: Notes, latent: Ints) -> Ints:
-    """How many image paths a note has; better notes have a few more."""
-    u = (picked(latent + notes.first_draw, IMAGE_SALT, 1 << 30) + 0.5) / (1 << 30)
-    # A discrete exponential around the mean, such that notes with an image have 4.68 on average
-    # (paper, table 2): stateless, so that every reader finds the same.
-    extra = np.floor(-np.log1p(-u) * np.exp(1.42 + 0.25 * notes.quality[latent])).astype(np.int64)
-    return np.where(notes.has_image[latent] == 1, np.minimum(1 + extra, 18), 0)
 
 
 def image_folder(notes: Notes, latent: Ints) -> Ints:

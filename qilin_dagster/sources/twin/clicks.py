@@ -194,6 +194,7 @@ def act(
     users: Users,
     notes: Notes,
     model: ClickModel,
+    promotes: float,
     seed: int,
 ) -> Outcome:
     """Draw clicks; lists without any are asked again until one is clicked (outside dqa)."""
@@ -225,9 +226,8 @@ def act(
         attempts[chosen] += 1
         number += 1
         if len(chosen):
-            places, shown = fill(
-                slots, chosen, requests, queries, users, notes, stream(seed, f"lists {number}")
-            )
+            rng = stream(seed, f"lists {number}")
+            places, shown = fill(slots, chosen, requests, queries, users, notes, promotes, rng)
     return Outcome(
         note=note,
         appeal=appeal,

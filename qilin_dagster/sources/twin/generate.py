@@ -40,6 +40,7 @@ from qilin_dagster.sources.twin.world import make_notes, make_users
 GENERATOR_VERSION: Final = 1
 SMALLEST_SCALE: Final = 0.001
 LARGEST_SCALE: Final = 10.0
+MOST_PROMOTED: Final = 5.0
 Progress = Callable[[str], None]
 
 
@@ -54,6 +55,7 @@ class Options:
     click_model: ClickModel
     leaks: bool
     looks: bool
+    promotes: float
 
     def check(self) -> None:
         """Refuse unusable values, in one sentence."""
@@ -67,13 +69,17 @@ class Options:
             raise ValueError(
                 f"click_model is {self.click_model!r}; it must be 'pbm', 'cascade' or 'mixed'"
             )
+        if not 0 <= self.promotes <= MOST_PROMOTED:
+            raise ValueError(
+                f"promotes is {self.promotes}; it must lie between 0 and {MOST_PROMOTED:g}"
+            )
 
 
 def draw_world(
     options: Options, size: Sizes, progress: Progress, first_folder: int = 0
 ) -> tuple[World, Behaviour]:
     """All random choices of one world, without a file written."""
-    seed, model = options.seed, options.click_model
+    seed, model, promotes = options.seed, options.click_model, options.promotes
     progress(f"drawing {size.notes:,} notes and {size.users:,} users")
     notes, users = make_notes(size, seed, first_folder), make_users(size, seed)
     progress(f"drawing {size.searches + size.feeds:,} requests")
@@ -85,13 +91,13 @@ def draw_world(
     progress(f"filling lists with {len(slots.request):,} exposures")
     everything = np.arange(len(requests))
     _, first = lists.fill(
-        slots, everything, requests, queries, users, notes, stream(seed, "lists 0")
+        slots, everything, requests, queries, users, notes, promotes, stream(seed, "lists 0")
     )
     progress("calibrating and drawing clicks")
     behaviour = clicks.calibrate(slots, first, requests, answers, click_targets, seed)
     for is_last in (False, True):
         outcome = clicks.act(
-            slots, first, behaviour, requests, queries, answers, users, notes, model, seed
+            slots, first, behaviour, requests, queries, answers, users, notes, model, promotes, seed
         )
         if not is_last:
             behaviour = clicks.refine(

@@ -37,7 +37,7 @@ def write_images(folder: Path, world: World, looks: bool = True) -> pa.Table:
     shown_look = world.notes.look
     if not looks:
         shown_look = stream(world.seed, "other looks").permutation(shown_look)
-    n_images = catalogue.image_numbers(world.notes, latent)
+    n_images = world.notes.n_images(latent)
     names = catalogue.image_folder(world.notes, latent)
     owner = np.repeat(np.arange(len(latent)), n_images)
     nth = within(n_images)

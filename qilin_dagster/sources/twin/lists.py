@@ -76,9 +76,13 @@ def fill(
     queries: Queries,
     users: Users,
     notes: Notes,
+    promotes: float,
     rng: np.random.Generator,
 ) -> tuple[Ints, Shown]:
-    """Notes for the chosen requests: the exposures concerned, and what they show."""
+    """Notes for the chosen requests: the exposures concerned, and what they show.
+
+    The ranker adds ``promotes`` to the score of a note for each doubling of its images.
+    """
     length = slots.length[chosen]
     begins = offsets(length)
     local = np.repeat(np.arange(len(chosen)), length)
@@ -105,6 +109,7 @@ def fill(
     appeal, from_image = _appeal(note, request, requests, queries, users, notes, rng)
     score = appeal - RANKER_BLIND * from_image
     score += rng.normal(0, np.array(RANKER_NOISE)[channel], len(places))
+    score += promotes * np.log2(np.maximum(notes.n_images(note), 1))
     # The form of each place is given (figures 3c and 3d); the ranker orders the notes of a form.
     order = np.lexsort((-score, form, local))
     target = np.lexsort((form, local))

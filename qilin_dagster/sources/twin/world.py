@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from qilin_dagster.sources.twin.draws import Floats, Ints, dealt, stream
+from qilin_dagster.sources.twin.draws import Floats, Ints, dealt, picked, stream
 from qilin_dagster.sources.twin.lexicon import (
     ASPECTS_PER_FAMILY,
     FAMILIES,
@@ -29,6 +29,7 @@ POOL_VIDEO: Final = (0.23, 0.41, 0.41, 0.23, 0.41)
 TEXT, VIDEO = 0, 1
 TASTES: Final = 4  # subjects a user likes
 TASTE_WEIGHTS: Final = (0.4, 0.3, 0.2, 0.1)
+IMAGE_SALT: Final = 100
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,15 @@ class Notes:
             low = np.where(use, self.starts[begin], low)
             high = np.where(use, self.starts[end], high)
         return low, high
+
+    def n_images(self, latent: Ints) -> Ints:
+        """How many image paths a note has; better notes have a few more."""
+        u = (picked(latent + self.first_draw, IMAGE_SALT, 1 << 30) + 0.5) / (1 << 30)
+        # A discrete exponential around the mean, such that notes with an image have 4.68 on average
+        # (paper, table 2): stateless, so that every reader finds the same.
+        mean = np.exp(1.42 + 0.25 * self.quality[latent])
+        extra = np.floor(-np.log1p(-u) * mean).astype(np.int64)
+        return np.where(self.has_image[latent] == 1, np.minimum(1 + extra, 18), 0)
 
 
 @dataclass(frozen=True)
