@@ -311,7 +311,9 @@ def test_an_interrupted_merge_leaves_no_rubbish(tmp_path: Path) -> None:
         if message == "merging notes":
             raise KeyboardInterrupt
 
-    chosen = generate.Options(SCALE, 7, False, False, "pbm", True, True)
+    chosen = generate.Options(
+        SCALE, 7, False, False, click_model="pbm", leaks=True, looks=True, promotes=0.0
+    )
     with pytest.raises(KeyboardInterrupt):
         generate.write(tmp_path / "twin", chosen, stop, LARGEST)
     assert list(tmp_path.iterdir()) == []
